@@ -1,0 +1,45 @@
+"""The command line: Hydra composes the configuration, the search runs it, wrong requests end clearly."""
+
+from __future__ import annotations
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from nas_optuna.errors import InputError
+from nas_optuna.interrupt import EXIT_CODE
+
+INPUT_ERROR_CODE = 2
+
+_composed = False
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="config")
+def _run(config: DictConfig) -> float | tuple[float, ...]:
+    """Run one search; what it returns is what a Hydra sweeper optimises."""
+    global _composed
+    _composed = True
+    try:
+        # imports torch and Lightning, which takes seconds
+        from nas_optuna.search import search
+
+        return search(config)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(INPUT_ERROR_CODE)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODE)
+
+
+def main() -> None:
+    """Entry point of ``python -m nas_optuna``."""
+    try:
+        _run()
+    except SystemExit as error:
+        # Hydra ends with 1 when it can't compose the configuration, having said why
+        if error.code == 1 and not _composed:
+            sys.exit(INPUT_ERROR_CODE)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODE)

@@ -1,0 +1,53 @@
+"""From a composed configuration to objects, one a group, with errors that name the group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from nas_optuna.errors import InputError
+
+
+def build(config: DictConfig, group: str, **overrides: Any) -> Any:
+    """Instantiate one group of the configuration.
+
+    Args:
+        config: The whole configuration.
+        group: ``data``, ``space``, ``strategy``, ``estimation`` or ``objective``.
+        overrides: Values that replace the group's own.
+
+    Raises:
+        InputError: A value is missing or of the wrong kind, or the class can't be found.
+    """
+    try:
+        return instantiate(config[group], **overrides, _convert_="all")
+    except MissingMandatoryValue as error:
+        raise InputError(
+            f"{error.full_key} is missing: set it on the command line, {error.full_key}=..."
+        ) from error
+    except (InstantiationException, OmegaConfBaseException) as error:
+        raise _first_input_error(error) or InputError(f"{group}: {_innermost(error)}") from error
+
+
+def plain(config: DictConfig, key: str) -> Any:
+    """A part of the configuration as plain containers, interpolations resolved."""
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _first_input_error(error: BaseException | None) -> InputError | None:
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0]

@@ -1,0 +1,22 @@
+"""What networks learn from: labelled images in memory, with a test split that search never sees."""
+
+from nas_optuna.data.augmentation import Augmentation
+from nas_optuna.data.builtin import Digits, TorchvisionData
+from nas_optuna.data.folder import ImageFolder
+from nas_optuna.data.images import ImageData, Split
+from nas_optuna.data.loader import EvaluationLoader, TrainingLoader, steps_per_epoch
+from nas_optuna.data.module import EVALUATION_BATCH_SIZE, TrainingData
+
+__all__ = [
+    "EVALUATION_BATCH_SIZE",
+    "Augmentation",
+    "Digits",
+    "EvaluationLoader",
+    "ImageData",
+    "ImageFolder",
+    "Split",
+    "TorchvisionData",
+    "TrainingData",
+    "TrainingLoader",
+    "steps_per_epoch",
+]

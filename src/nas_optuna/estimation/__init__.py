@@ -1,0 +1,22 @@
+"""The third of the three parts of neural architecture search: what a network is worth."""
+
+from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback, StopCallback
+from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.objectives import Objectives
+from nas_optuna.estimation.plan import Plan, PlanSettings, make_plan, plan_final
+from nas_optuna.estimation.training import Fidelity, Training
+
+__all__ = [
+    "Classifier",
+    "EpochCallback",
+    "Fidelity",
+    "Objectives",
+    "Plan",
+    "PlanSettings",
+    "PruningCallback",
+    "Recipe",
+    "StopCallback",
+    "Training",
+    "make_plan",
+    "plan_final",
+]

@@ -1,0 +1,62 @@
+"""Performance estimation: what is asked of a network, and what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import optuna
+
+from nas_optuna.errors import InputError, check_number, check_one_of
+from nas_optuna.space import Costs
+
+MEASURES = ("accuracy", "macs", "params")
+COSTS = ("macs", "params")
+
+
+class Objectives:
+    """Directions of the study and limits on costs.
+
+    Args:
+        directions: ``accuracy``, ``macs`` or ``params`` to ``maximize`` or ``minimize``. The first
+            is the study's first value, and so on.
+        limits: ``macs`` or ``params`` to the most that a network may have; None for no limit. A
+            network beyond a limit is not trained.
+
+    Raises:
+        InputError: A name or direction is unknown, accuracy is missing, or a limit is not positive.
+    """
+
+    def __init__(
+        self, *, directions: Mapping[str, str], limits: Mapping[str, float | None] | None = None
+    ) -> None:
+        for name, direction in directions.items():
+            check_one_of("objective.directions", name, MEASURES)
+            check_one_of(f"objective.directions.{name}", direction, ("maximize", "minimize"))
+        if directions.get("accuracy") != "maximize":
+            raise InputError("objective.directions must hold accuracy: maximize, which the search is about.")
+        self.directions = dict(directions)
+        self.limits: dict[str, float] = {}
+        for name, limit in (limits or {}).items():
+            check_one_of("objective.limits", name, COSTS)
+            if limit is not None:
+                check_number(f"objective.limits.{name}", limit, above=0)
+                self.limits[name] = limit
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The measures in the order of the study's values."""
+        return tuple(self.directions)
+
+    def values(self, *, accuracy: float, costs: Costs) -> tuple[float, ...]:
+        """The study's values of a network."""
+        measured = {"accuracy": accuracy, "macs": float(costs.macs), "params": float(costs.params)}
+        return tuple(measured[name] for name in self.names)
+
+    def accuracy(self, trial: optuna.trial.FrozenTrial) -> float:
+        """The accuracy among a finished trial's values."""
+        accuracy: float = trial.values[self.names.index("accuracy")]
+        return accuracy
+
+    def excess(self, costs: Costs) -> dict[str, float]:
+        """By how much each limit is exceeded, as a part of it: at most 0 where the network fits."""
+        return {name: getattr(costs, name) / limit - 1 for name, limit in self.limits.items()}

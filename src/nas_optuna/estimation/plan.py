@@ -1,0 +1,166 @@
+"""Performance estimation: how long a training may be, so that the search fits the time given."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import optuna
+
+from nas_optuna.data import ImageData
+from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation.training import Fidelity, Speed, Training
+from nas_optuna.space import Architecture
+
+DEFAULT_EPOCHS = 20
+TIMED_NETWORKS = 5
+FEWEST_VALIDATION_IMAGES = 500
+VALIDATION_TIME = 0.15  # of a training
+OVERHEAD = 1.1  # of a whole training over its bare steps
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How a timeout is divided.
+
+    Attributes:
+        full_trainings: Unpruned trainings that shall fit into the search.
+        search_share: Part of the timeout that the search takes.
+        finalists_share: Part that comparing the best few takes; the final training has the rest.
+        min_epochs: An epoch visits a part of the images rather than letting epochs fall below this.
+        max_epochs: More epochs than this are not planned, however much time there is.
+    """
+
+    full_trainings: int
+    search_share: float
+    finalists_share: float
+    min_epochs: int
+    max_epochs: int
+
+    def __post_init__(self) -> None:
+        check_number("plan.full_trainings", self.full_trainings, whole=True, at_least=1)
+        check_number("plan.search_share", self.search_share, above=0, below=1)
+        check_number("plan.finalists_share", self.finalists_share, at_least=0, below=1 - self.search_share)
+        check_number("plan.min_epochs", self.min_epochs, whole=True, at_least=1)
+        check_number("plan.max_epochs", self.max_epochs, whole=True, at_least=self.min_epochs)
+
+    @property
+    def final_share(self) -> float:
+        """Part of the timeout that the final training has."""
+        return 1 - self.search_share - self.finalists_share
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of every training of a study.
+
+    Attributes:
+        fidelity: Epochs, share of the images and validation images.
+        trial_seconds: Seconds that an unpruned training of a typical network takes; None where
+            nothing was timed.
+    """
+
+    fidelity: Fidelity
+    trial_seconds: float | None = None
+
+
+def make_plan(
+    training: Training,
+    space: Callable[[optuna.trial.BaseTrial], Architecture],
+    data: ImageData,
+    *,
+    settings: PlanSettings,
+    timeout: float | None,
+) -> Plan:
+    """Decide what the configuration left open: by timing where there is a timeout, else by default.
+
+    Args:
+        training: Its numbers that are set stay as they are.
+        space: Networks to time are drawn from it.
+        data: What they are timed on.
+        settings: How the timeout is divided.
+        timeout: Seconds for the whole search.
+
+    Raises:
+        InputError: The timeout is too short for a single training.
+    """
+    is_open = training.epochs is None or training.data_share is None
+    if timeout is None or not is_open:
+        return Plan(
+            Fidelity(
+                training.epochs or DEFAULT_EPOCHS, training.data_share or 1.0, training.validation_images
+            )
+        )
+    speed = _typical_speed(training, space, data)
+    seconds = timeout * settings.search_share / settings.full_trainings
+    fidelity = _fit(
+        seconds,
+        speed,
+        images=len(data.split("train")),
+        validation_images=len(data.split("validation")),
+        given=training,
+        settings=settings,
+    )
+    trial_seconds = _seconds(fidelity, speed, images=len(data.split("train")))
+    if trial_seconds > timeout * settings.search_share:
+        needed = trial_seconds / settings.search_share
+        raise InputError(
+            f"timeout: {timeout:g} s is too short: the shortest training of this space takes about "
+            f"{trial_seconds:.0f} s here. Give at least {needed * 2:.0f} s, or a smaller space."
+        )
+    return Plan(fidelity, trial_seconds)
+
+
+def plan_final(
+    training: Training, architecture: Architecture, data: ImageData, *, seconds: float, settings: PlanSettings
+) -> Fidelity:
+    """The longest final training of one network that fits into ``seconds``."""
+    speed = training.time_steps(architecture, data)
+    images = len(data.split("train")) + len(data.split("validation"))
+    passes = seconds / (images * speed.training * OVERHEAD)
+    epochs = int(min(2 * settings.max_epochs, max(settings.min_epochs, passes)))
+    return Fidelity(epochs, data_share=min(1.0, max(passes / epochs, training.batch_size / images)))
+
+
+def _typical_speed(
+    training: Training, space: Callable[[optuna.trial.BaseTrial], Architecture], data: ImageData
+) -> Speed:
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    speeds = [training.time_steps(space(drawn.ask()), data) for _ in range(TIMED_NETWORKS)]
+    # the mean, not the median: what counts is the sum over all trainings
+    return Speed(
+        training=statistics.mean(speed.training for speed in speeds),
+        validation=statistics.mean(speed.validation for speed in speeds),
+    )
+
+
+def _fit(
+    seconds: float,
+    speed: Speed,
+    *,
+    images: int,
+    validation_images: int,
+    given: Training,
+    settings: PlanSettings,
+) -> Fidelity:
+    """The longest training that takes at most ``seconds``, given what is set already."""
+    affordable = int(VALIDATION_TIME * seconds / (speed.validation * (given.epochs or settings.min_epochs)))
+    judged = given.validation_images or min(validation_images, max(FEWEST_VALIDATION_IMAGES, affordable))
+    validating = judged * speed.validation * OVERHEAD
+    one_pass = images * speed.training * OVERHEAD
+    if given.epochs is not None:
+        epochs = given.epochs
+    else:
+        passes = seconds / ((given.data_share or 1.0) * one_pass + validating)
+        epochs = int(min(settings.max_epochs, max(settings.min_epochs, passes)))
+    share = given.data_share or (seconds / epochs - validating) / one_pass
+    # at least a few steps an epoch, or there is nothing to judge
+    fewest = min(1.0, 4 * given.batch_size / images)
+    return Fidelity(epochs, round(min(1.0, max(fewest, share)), 4), judged)
+
+
+def _seconds(fidelity: Fidelity, speed: Speed, *, images: int) -> float:
+    training = fidelity.data_share * images * speed.training
+    validation = (fidelity.validation_images or 0) * speed.validation
+    return fidelity.epochs * (training + validation) * OVERHEAD

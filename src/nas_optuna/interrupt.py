@@ -1,0 +1,38 @@
+"""Ctrl-C: once to end in order, twice to end at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+
+EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+
+
+class Interrupt:
+    """While entered, the first Ctrl-C sets ``requested`` and the second ends the process."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: object = None
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.requested:
+            sys.stderr.write("\x1b[?25h\n" if sys.stderr.isatty() else "\n")  # a live view hid the cursor
+            sys.stderr.flush()
+            os._exit(EXIT_CODE)
+        self.requested = True
+        sys.stderr.write("\nstopping in order; press Ctrl-C again to end at once\n")

@@ -1,0 +1,150 @@
+"""The way of one trial: from the networks that a space can say to values in the study."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import optuna
+import pytorch_lightning as pl
+from optuna.trial import FrozenTrial, TrialState
+from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
+
+from nas_optuna.data import ImageData
+from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, PruningCallback, StopCallback, Training
+from nas_optuna.results import Display
+from nas_optuna.space import Architecture, Costs, measure_costs
+from nas_optuna.study import derive_seed, is_feasible, this_worker
+
+Space = Callable[[optuna.trial.BaseTrial], Architecture]
+
+INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+
+
+class TrialInterrupted(Exception):
+    """The user asked to stop while this trial ran."""
+
+
+@dataclass
+class Objective:
+    """What ``study.optimize`` calls: judges one network.
+
+    A network that can't be judged never ends as FAIL, which samplers would not see: beyond a limit,
+    diverging or too large for the memory, it is told with the accuracy of guessing and a constraint
+    that says infeasible. FAIL is left for errors of the program and for interruptions.
+
+    Attributes:
+        space: Asks a trial for a network.
+        data: What networks learn.
+        training: How they learn it.
+        objectives: What is asked of them.
+        fidelity: How long they learn.
+        seed: The search's seed; with the trial's number it gives the trial's own.
+        display: Shows what goes on.
+        stop_reason: ``INTERRUPTED``, ``OUT_OF_TIME`` or None.
+    """
+
+    space: Space
+    data: ImageData
+    training: Training
+    objectives: Objectives
+    fidelity: Fidelity
+    seed: int
+    display: Display
+    stop_reason: Callable[[], str | None]
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        trial.set_user_attr("worker", this_worker())
+        architecture = self.space(trial)
+        costs = self.costs(architecture)
+        trial.set_user_attr("network", str(architecture))
+        trial.set_user_attr("hash", architecture.hash)
+        trial.set_user_attr("macs", costs.macs)
+        trial.set_user_attr("params", costs.params)
+        self.display.running(f"trial {trial.number}: {architecture}")
+        return (
+            self._refuse_oversized(trial, costs)
+            or self._reuse_twin(trial, architecture)
+            or self._train(trial, architecture, costs)
+        )
+
+    def costs(self, architecture: Architecture) -> Costs:
+        """MACs and parameters on this data."""
+        return measure_costs(architecture, input_shape=self.data.input_shape, classes=len(self.data.classes))
+
+    def _refuse_oversized(self, trial: optuna.Trial, costs: Costs) -> tuple[float, ...] | None:
+        excess = self.objectives.excess(costs)
+        # every trial has every constraint: GPSampler wants the same ones everywhere
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        over = [name for name, value in excess.items() if value > 0]
+        if not over:
+            return None
+        trial.set_user_attr("untrained", True)
+        limit = self.objectives.limits[over[0]]
+        return self._infeasible(
+            trial, costs, f"{over[0]} {getattr(costs, over[0]):,} > {limit:,.0f}", trained=0.0
+        )
+
+    def _reuse_twin(self, trial: optuna.Trial, architecture: Architecture) -> tuple[float, ...] | None:
+        finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        twins = [
+            twin
+            for twin in finished
+            if twin.user_attrs.get("hash") == architecture.hash and is_feasible(twin)
+        ]
+        if not twins:
+            return None
+        trial.set_user_attr("untrained", True)
+        trial.set_user_attr("reused", twins[0].user_attrs.get("reused", twins[0].number))
+        trial.set_constraint("trained", 0.0)
+        return tuple(twins[0].values)
+
+    def _train(self, trial: optuna.Trial, architecture: Architecture, costs: Costs) -> tuple[float, ...]:
+        seed = derive_seed(self.seed, trial.number)
+        trial.set_user_attr("seed", seed)
+        stop = StopCallback(self.stop_reason)
+        # Optuna takes no intermediate values where there are several objectives
+        pruning = PruningCallback(trial) if len(self.objectives.names) == 1 else None
+        epoch = EpochCallback(
+            lambda number, accuracy: self.display.epoch(number, accuracy, self.fidelity.epochs)
+        )
+        callbacks: list[pl.Callback] = [stop, epoch] + ([pruning] if pruning else [])
+        try:
+            module = self.training.fit(
+                architecture, self.data, fidelity=self.fidelity, seed=seed, callbacks=callbacks
+            )
+        except Exception as error:
+            if not (is_oom_error(error) or isinstance(error, MemoryError)):
+                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+                trial.set_user_attr("traceback", traceback.format_exc())
+                raise
+            garbage_collection_cuda()
+            return self._infeasible(trial, costs, "out of memory", trained=1.0)
+        if module.diverged:
+            return self._infeasible(trial, costs, "diverged", trained=1.0)
+        if pruning is None:
+            trial.set_user_attr("curve", [round(accuracy, 4) for accuracy in module.curve])
+        if stop.stopped == INTERRUPTED:
+            trial.set_user_attr("stopped", INTERRUPTED)
+            raise TrialInterrupted
+        if stop.stopped:
+            trial.set_user_attr("stopped", stop.stopped)
+            raise optuna.TrialPruned(stop.stopped)
+        if pruning is not None and pruning.pruned:
+            raise optuna.TrialPruned
+        trial.set_constraint("trained", 0.0)
+        return self.objectives.values(accuracy=module.curve[-1], costs=costs)
+
+    def _infeasible(
+        self, trial: optuna.Trial, costs: Costs, reason: str, *, trained: float
+    ) -> tuple[float, ...]:
+        trial.set_user_attr("infeasible", reason)
+        trial.set_constraint("trained", trained)
+        return self.objectives.values(accuracy=1 / len(self.data.classes), costs=costs)
+
+
+def rebuild(space: Space, trial: FrozenTrial) -> Architecture:
+    """The network of a finished trial, from its parameters."""
+    return space(optuna.trial.FixedTrial(trial.params))

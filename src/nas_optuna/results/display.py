@@ -1,0 +1,138 @@
+"""Results: what a search shows while it runs, as a live view or as plain lines."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nas_optuna.estimation import Objectives
+from nas_optuna.study import Budget, is_feasible, is_trained
+
+PLAIN_WIDTH = 160  # characters of a line where the output is no terminal
+
+
+class Display:
+    """Follows one search: a live view on a terminal, one line for each finished trial elsewhere.
+
+    Args:
+        budget: Shown as "trial k of n" and as the time left.
+        objectives: Say what the values of a trial mean.
+        elapsed: Seconds that earlier runs of the study took.
+    """
+
+    def __init__(self, *, budget: Budget, objectives: Objectives, elapsed: float) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
+        self._budget = budget
+        self._objectives = objectives
+        self._started = time.monotonic() - elapsed
+        self._live: Live | None = None
+        self._trained = self._pruned = self._failed = 0
+        self._best = "-"
+        self._phase = "search"
+        self._running = ""
+        self._line = ""
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live = Live(
+                get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(Text(text))
+
+    def phase(self, name: str) -> None:
+        """Name what begins now: comparison of the best, final training."""
+        self._phase, self._running = name, ""
+        if self._live is None:
+            self.say(f"{_clock(self.elapsed)}  {name}")
+
+    def running(self, what: str) -> None:
+        """Name the training that begins now."""
+        self._running = what
+        self._line = ""
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
+        """An epoch of the running training ended."""
+        judged = "" if accuracy is None else f", accuracy {accuracy:.3f}"
+        self._line = f"epoch {epoch}/{epochs}{judged}"
+
+    def resume(self, study: optuna.Study) -> None:
+        """Count what earlier runs found."""
+        for trial in study.get_trials(deepcopy=False):
+            self._count(study, trial)
+
+    def ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """A trial ended."""
+        self._count(study, trial)
+        total = f"/{self._budget.n_trials}" if self._budget.n_trials else ""
+        self.say(f"{_clock(self.elapsed)}  trial {self._trained}{total}  {self._describe(trial)}")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the whole search so far, earlier runs included."""
+        return time.monotonic() - self._started
+
+    def _count(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._trained += is_trained(trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        self._pruned += trial.state == TrialState.PRUNED
+        self._failed += trial.state == TrialState.FAIL
+        if trial.state == TrialState.COMPLETE and is_feasible(trial):
+            best = max(study.best_trials, key=self._objectives.accuracy)
+            self._best = f"accuracy {self._objectives.accuracy(best):.3f} (trial {best.number})"
+
+    def _describe(self, trial: FrozenTrial) -> str:
+        network = trial.user_attrs.get("network", "")
+        cost = f"{trial.user_attrs['macs'] / 1e6:.2f}M MACs" if "macs" in trial.user_attrs else ""
+        if trial.state == TrialState.PRUNED:
+            epoch = trial.last_step
+            last = "" if epoch is None else f" {trial.intermediate_values[epoch]:.3f} at epoch {epoch}"
+            outcome = f"{trial.user_attrs.get('stopped', 'pruned')}{last}"
+        elif trial.state == TrialState.FAIL:
+            outcome = trial.user_attrs.get("stopped") or f"failed: {trial.user_attrs.get('error', 'unknown')}"
+        elif not is_feasible(trial):
+            outcome = f"infeasible: {trial.user_attrs['infeasible']}"
+        else:
+            reused = f" (as trial {trial.user_attrs['reused']})" if "reused" in trial.user_attrs else ""
+            outcome = f"accuracy {self._objectives.accuracy(trial):.3f}{reused}"
+        return f"{outcome:<28} best {self._best}  {cost}  {network}"
+
+    def _view(self) -> Table:
+        total = f" of {self._budget.n_trials}" if self._budget.n_trials else ""
+        left = (
+            f", {_clock(max(0.0, self._budget.timeout - self.elapsed))} left" if self._budget.timeout else ""
+        )
+        view = Table.grid(padding=(0, 2))
+        view.add_column(style="bold")
+        view.add_column()
+        view.add_row(
+            self._phase, Text(f"trial {self._trained + 1}{total}  ·  {_clock(self.elapsed)} elapsed{left}")
+        )
+        view.add_row("best", Text(self._best))
+        view.add_row("now", Text(f"{self._running}  {self._line}"))
+        view.add_row("stopped", Text(f"{self._pruned} pruned, {self._failed} failed"))
+        return view
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

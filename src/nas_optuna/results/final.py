@@ -1,0 +1,218 @@
+"""Results: from the best few trials to one network, trained on all but the test images, tested once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna.data import ImageData
+from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, StopCallback, Training
+from nas_optuna.interrupt import Interrupt
+from nas_optuna.results.display import Display
+from nas_optuna.results.saved import WEIGHTS, save
+from nas_optuna.space import Architecture
+from nas_optuna.study import derive_seed, is_feasible
+
+ATTEMPTS = 3  # at the final training, where one diverges
+
+
+class Interrupted(Exception):
+    """The user asked to stop."""
+
+
+@dataclass(frozen=True)
+class FinalSettings:
+    """What happens after the search; None where the plan decides.
+
+    Attributes:
+        finalists: How many of the best networks are trained again and compared.
+        seeds: Fresh seeds for each of them.
+        epochs: Epochs of the final training.
+        data_share: Part of the images that one of these epochs visits.
+    """
+
+    finalists: int
+    seeds: int | None
+    epochs: int | None
+    data_share: float | None
+
+    def __post_init__(self) -> None:
+        check_number("final.finalists", self.finalists, whole=True, at_least=1)
+        if self.seeds is not None:
+            check_number("final.seeds", self.seeds, whole=True, at_least=1)
+        if self.epochs is not None:
+            check_number("final.epochs", self.epochs, whole=True, at_least=1)
+        if self.data_share is not None:
+            check_number("final.data_share", self.data_share, above=0, at_most=1)
+
+
+def front(study: optuna.Study, objectives: Objectives) -> list[FrozenTrial]:
+    """The networks that no other one beats in every objective, within the limits, most accurate first.
+
+    With one objective: all finished networks within the limits.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = study.best_trials if len(objectives.names) > 1 else complete
+    # limits may have become tighter since the trial ran
+    fitting = [trial for trial in trials if is_feasible(trial) and _fits(trial, objectives)]
+    distinct = {trial.user_attrs["hash"]: trial for trial in reversed(fitting)}
+    return sorted(distinct.values(), key=objectives.accuracy, reverse=True)
+
+
+class Finals:
+    """Compares the best few and trains the winner.
+
+    Args:
+        study, objectives, data, training, display, interrupt: Parts of the search.
+        seed: The search's seed; every training here gets one of its own that no trial had.
+        fidelity: Length of a comparison's training: the search's.
+        folder: Where the winner is saved.
+    """
+
+    def __init__(
+        self,
+        *,
+        study: optuna.Study,
+        objectives: Objectives,
+        data: ImageData,
+        training: Training,
+        display: Display,
+        interrupt: Interrupt,
+        seed: int,
+        fidelity: Fidelity,
+        folder: Path,
+    ) -> None:
+        self._study = study
+        self._objectives = objectives
+        self._data = data
+        self._training = training
+        self._display = display
+        self._interrupt = interrupt
+        self._seed = seed
+        self._fidelity = fidelity
+        self._folder = folder
+
+    def choose(self, candidates: list[tuple[FrozenTrial, Architecture]], *, seeds: int) -> FrozenTrial:
+        """The candidate that does best with fresh seeds: the accuracy it was chosen for owes part to luck.
+
+        Args:
+            candidates: The best of the search with their networks.
+            seeds: Trainings for each.
+
+        Raises:
+            Interrupted: The user asked to stop.
+        """
+        if len(candidates) == 1:
+            return candidates[0][0]
+        self._display.phase(f"comparing the best {len(candidates)} with {seeds} fresh seed(s) each")
+        # all first seeds, then all second ones: an interrupted comparison is still a fair one
+        for index in range(seeds):
+            for trial, architecture in candidates:
+                self._train_again(trial, architecture, index)
+        means = {trial.number: statistics.mean(self.fresh(trial)) for trial, _ in candidates}
+        for number, mean in means.items():
+            self._display.say(f"      trial {number}: mean accuracy {mean:.4f}")
+        return max(candidates, key=lambda candidate: means[candidate[0].number])[0]
+
+    def fresh(self, trial: FrozenTrial) -> list[float]:
+        """Validation accuracies of a trial's network with fresh seeds, as far as measured."""
+        return list(self._study.user_attrs.get(f"fresh:{trial.number}", []))
+
+    def _train_again(self, trial: FrozenTrial, architecture: Architecture, index: int) -> None:
+        known = self.fresh(trial)
+        if len(known) > index:
+            return
+        self._display.running(f"trial {trial.number}, fresh seed {index + 1}")
+        seed = derive_seed(self._seed, trial.number, 1 + index)
+        curve = self._fit(architecture, self._fidelity, seed).curve
+        self._study.set_user_attr(f"fresh:{trial.number}", [*known, curve[-1]])
+
+    def train(
+        self,
+        trial: FrozenTrial,
+        architecture: Architecture,
+        *,
+        request: dict[str, Any],
+        fidelity: Callable[[], Fidelity],
+    ) -> dict[str, Any]:
+        """Train the winner on train and validation, test it once, save it.
+
+        Args:
+            trial: The winner.
+            architecture: Its network.
+            request: What the training's length follows from. A network that was trained on the
+                same request before is not trained or tested again.
+            fidelity: Works the length out.
+
+        Returns:
+            ``accuracy`` on the test split, ``params``, ``macs``, ``epochs``, and how it was made.
+
+        Raises:
+            Interrupted: The user asked to stop.
+            InputError: Every attempt diverged.
+        """
+        request = {"number": trial.number, **request}
+        known = self._study.user_attrs.get("final")
+        if known and known["request"] == request and (self._folder / WEIGHTS).is_file():
+            return dict(known["test"])
+        length = fidelity()
+        self._display.phase(f"final training of trial {trial.number}: {describe(length)}")
+        for attempt in range(ATTEMPTS):
+            self._display.running(str(architecture))
+            seed = derive_seed(self._seed, trial.number, 1000 + attempt)
+            module = self._fit(architecture, length, seed, final=True)
+            if module.test_accuracy is not None:
+                break
+        else:
+            raise InputError(
+                f"the final training diverged {ATTEMPTS} times: lower estimation.learning_rate "
+                f"({self._training.recipe.learning_rate}) and run the command again."
+            )
+        save(self._folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
+        tested = self._study.user_attrs.get("tests", 0) + 1
+        test = {
+            "accuracy": module.test_accuracy,
+            "params": trial.user_attrs["params"],
+            "macs": trial.user_attrs["macs"],
+            "epochs": length.epochs,
+            "data_share": length.data_share,
+            "number": trial.number,
+            "seed": seed,
+            "tests_of_this_study": tested,
+        }
+        self._study.set_user_attr("tests", tested)
+        self._study.set_user_attr("final", {"request": request, "test": test})
+        return test
+
+    def _fit(self, architecture: Architecture, fidelity: Fidelity, seed: int, *, final: bool = False) -> Any:
+        stop = StopCallback(lambda: "interrupted" if self._interrupt.requested else None)
+        epoch = EpochCallback(lambda number, accuracy: self._display.epoch(number, accuracy, fidelity.epochs))
+        module = self._training.fit(
+            architecture,
+            self._data,
+            fidelity=fidelity,
+            seed=seed,
+            callbacks=[stop, epoch],
+            with_validation=final,
+            test=final,
+        )
+        if stop.stopped:
+            raise Interrupted
+        return module
+
+
+def describe(fidelity: Fidelity) -> str:
+    """A training's length in words."""
+    share = "" if fidelity.data_share == 1 else f" of {fidelity.data_share:.1%} of the images"
+    return f"{fidelity.epochs} epochs{share}"
+
+
+def _fits(trial: FrozenTrial, objectives: Objectives) -> bool:
+    return all(trial.user_attrs[name] <= limit for name, limit in objectives.limits.items())

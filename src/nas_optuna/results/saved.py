@@ -1,0 +1,94 @@
+"""Results: a trained network on disk, as weights and a description that need no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from nas_optuna.errors import InputError
+from nas_optuna.space import Architecture, Network
+
+WEIGHTS, DESCRIPTION = "weights.safetensors", "architecture.json"
+FORMAT = 1
+
+
+def save(
+    folder: Path, network: Network, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]
+) -> None:
+    """Write a network to a folder as ``weights.safetensors`` and ``architecture.json``.
+
+    Args:
+        folder: Created where it is missing.
+        network: The trained network.
+        input_shape: Channels, height, width it was trained on.
+        classes: Names of the classes, in the order of the logits.
+    """
+    description = {
+        "format": FORMAT,
+        "architecture": network.architecture.to_dict(),
+        "summary": str(network.architecture),
+        "input_shape": list(input_shape),
+        "classes": list(classes),
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_file(folder / WEIGHTS, safetensors.torch.save(weights))
+    write_file(folder / DESCRIPTION, to_json(description))
+
+
+def load(path: str | Path) -> Network:
+    """Load a network that a search saved.
+
+    The network is in evaluation mode on the CPU. It takes images (N, C, H, W) as floats in [0, 1],
+    normalises them itself and returns logits (N, classes). It carries ``input_shape`` (channels,
+    height, width) and ``classes`` (names in the order of the logits).
+
+    Args:
+        path: The ``final`` folder of a study, or the study's folder.
+
+    Raises:
+        InputError: There is no network in the folder, or it can't be read.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / DESCRIPTION).is_file():
+        folder = folder / "final"
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        if description["format"] != FORMAT:
+            raise ValueError(f"its format is {description['format']!r}, this version reads {FORMAT}")
+        network = Network(
+            Architecture.from_dict(description["architecture"]),
+            classes=len(description["classes"]),
+            mean=[0.0] * description["input_shape"][0],
+            std=[1.0] * description["input_shape"][0],
+        )
+        network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"no network can be loaded from {str(path)!r} ({error}). "
+            "Give the folder final/ of a finished study."
+        ) from error
+    network.input_shape = tuple(description["input_shape"])
+    network.classes = tuple(description["classes"])
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def to_json(values: Any) -> bytes:
+    """Readable JSON, as bytes of a text file."""
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is whole: the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,106 @@
+"""Results: the end of a search in one JSON file and one table."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from nas_optuna.estimation import Objectives
+from nas_optuna.space import Architecture
+from nas_optuna.study import hide_password, is_feasible
+
+Found = Sequence[tuple[FrozenTrial, Architecture]]
+
+PACKAGES = ("nas-optuna", "optuna", "torch", "torchvision", "pytorch-lightning", "hydra-core")
+
+
+def count_trials(study: optuna.Study) -> dict[str, int]:
+    """Each finished trial in one of five groups: complete, pruned, failed, infeasible, reused."""
+    counts = Counter(map(_group, study.get_trials(deepcopy=False)))
+    return {name: counts[name] for name in ("complete", "pruned", "failed", "infeasible", "reused")}
+
+
+def summarize(
+    study: optuna.Study,
+    objectives: Objectives,
+    *,
+    storage: str,
+    seed: int,
+    seconds: float,
+    best: tuple[FrozenTrial, Architecture] | None,
+    front: Found,
+    fresh: dict[int, list[float]],
+    test: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What ``summary.json`` holds; ``docs/summary.md`` explains each key."""
+    return {
+        "study_name": study.study_name,
+        "storage": hide_password(storage),
+        "seconds": round(seconds, 2),
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "objectives": objectives.directions,
+        "limits": objectives.limits,
+        "plan": study.user_attrs.get("plan"),
+        "trials": count_trials(study),
+        "best": _describe(*best) if best else None,
+        "front": [_describe(*found) for found in front] if len(objectives.names) > 1 else [],
+        "finalists": [{"number": number, "accuracies": values} for number, values in fresh.items()],
+        "test": test,
+    }
+
+
+def table(objectives: Objectives, found: Found, *, winner: int | None) -> Table:
+    """The best networks, the winner marked."""
+    view = Table(box=None, pad_edge=False)
+    for name in ("", "trial", "accuracy", "MACs", "parameters", "network"):
+        view.add_column(name, justify="left" if name in ("", "network") else "right", overflow="fold")
+    for trial, architecture in found:
+        view.add_row(
+            "*" if trial.number == winner else "",
+            str(trial.number),
+            f"{objectives.accuracy(trial):.4f}",
+            f"{trial.user_attrs['macs']:,}",
+            f"{trial.user_attrs['params']:,}",
+            str(architecture),
+        )
+    return view
+
+
+def dashboard_command(storage: str) -> str:
+    """The command that opens optuna-dashboard on the study, as this shell can run it."""
+    name = "optuna-dashboard"
+    beside_python = Path(sys.executable).parent / name
+    if shutil.which(name) != str(beside_python) and beside_python.is_file():
+        inside = beside_python.is_relative_to(Path.cwd())
+        name = str(beside_python.relative_to(Path.cwd()) if inside else beside_python)
+    return f"{name} {hide_password(storage)}"
+
+
+def _group(trial: FrozenTrial) -> str:
+    if "reused" in trial.user_attrs:
+        return "reused"
+    if trial.state == TrialState.COMPLETE:
+        return "complete" if is_feasible(trial) else "infeasible"
+    return {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, "unfinished")
+
+
+def _describe(trial: FrozenTrial, architecture: Architecture) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "values": trial.values,
+        "params": trial.user_attrs["params"],
+        "macs": trial.user_attrs["macs"],
+        "architecture": architecture.to_dict(),
+        "summary": str(architecture),
+    }

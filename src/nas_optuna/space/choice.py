@@ -1,0 +1,90 @@
+"""Search space: one decision, read from YAML and asked of a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import BaseTrial
+
+from nas_optuna.errors import InputError, check_number
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The options of one decision.
+
+    In YAML a scalar is a fixed value, a list holds unordered options, and a mapping with ``low``,
+    ``high`` and an optional ``step`` is a range of integers. Ranges tell the sampler which options
+    are neighbours, so prefer them for widths, depths and kernel sizes.
+
+    Attributes:
+        options: Every possible value, in order.
+        step: Distance between neighbours of a range, or None where the options have no order.
+    """
+
+    options: tuple[Any, ...]
+    step: int | None = None
+
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Ask the trial for a value. A decision with one option is not asked at all."""
+        if len(self.options) == 1:
+            return self.options[0]
+        if self.step is not None:
+            return trial.suggest_int(name, self.options[0], self.options[-1], step=self.step)
+        return trial.suggest_categorical(name, self.options)
+
+
+def parse_choice(key: str, value: Any) -> Choice:
+    """Read a decision from its YAML value.
+
+    Args:
+        key: Where it stands in the configuration, for error messages.
+        value: A scalar, a list, or a mapping with ``low``, ``high`` and optionally ``step``.
+
+    Raises:
+        InputError: The options are empty, repeated or contradictory.
+    """
+    if isinstance(value, Mapping):
+        return _parse_range(key, value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return Choice(_parse_options(key, list(value)))
+    if value is None:
+        raise InputError(f"{key} is empty: give a value, a list, or a range {{low, high, step}}.")
+    return Choice((value,))
+
+
+def parse_integers(key: str, value: Any, *, minimum: int) -> Choice:
+    """Read a decision whose options are whole numbers of at least ``minimum``."""
+    choice = parse_choice(key, value)
+    for option in choice.options:
+        check_number(key, option, whole=True, at_least=minimum)
+    return choice
+
+
+def _parse_options(key: str, options: list[Any]) -> tuple[Any, ...]:
+    if not options:
+        raise InputError(f"{key} is an empty list: give at least one option.")
+    if len(set(map(repr, options))) < len(options):
+        raise InputError(f"{key}: {options} repeats an option: name each one once.")
+    return tuple(options)
+
+
+def _parse_range(key: str, value: Mapping[str, Any]) -> Choice:
+    unknown = set(value) - {"low", "high", "step"}
+    if unknown or not {"low", "high"} <= set(value):
+        raise InputError(f"{key}: {dict(value)} must have low, high and at most a step beside them.")
+    low, high, step = value["low"], value["high"], value.get("step", 1)
+    check_number(f"{key}.low", low, whole=True)
+    check_number(f"{key}.high", high, whole=True)
+    check_number(f"{key}.step", step, whole=True, at_least=1)
+    if low > high:
+        raise InputError(f"{key}: low {low} is above high {high}: swap them or widen the range.")
+    if (high - low) % step:
+        nearest = high - (high - low) % step
+        raise InputError(
+            f"{key}: high {high} can't be reached from low {low} in steps of {step}: "
+            f"use high {nearest} or {nearest + step}."
+        )
+    return Choice(tuple(range(low, high + 1, step)), step)

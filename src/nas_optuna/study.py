@@ -1,0 +1,188 @@
+"""The study: opened or created, checked to be the same search, and its budget."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import sqlalchemy.exc
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+
+from nas_optuna.errors import InputError, check_number
+
+COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a study may spend in all, over every run of it.
+
+    Attributes:
+        n_trials: Networks trained, those still running included; None for no limit.
+        timeout: Seconds for search, comparison and final training; None for no limit.
+    """
+
+    n_trials: int | None
+    timeout: float | None
+
+    def __post_init__(self) -> None:
+        if self.n_trials is None and self.timeout is None:
+            raise InputError("the search has no budget: set n_trials, timeout (seconds), or both.")
+        if self.n_trials is not None:
+            check_number("n_trials", self.n_trials, whole=True, at_least=1)
+        if self.timeout is not None:
+            check_number("timeout", self.timeout, above=0)
+
+
+def open_study(
+    storage: str,
+    study_name: str,
+    *,
+    directions: Mapping[str, str],
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
+) -> optuna.Study:
+    """Load the study, or create it where there is none.
+
+    Raises:
+        InputError: The storage can't be opened, or holds a study of this name with other objectives.
+    """
+    backend = _open_storage(storage)
+    study = optuna.create_study(
+        storage=backend,
+        study_name=study_name,
+        directions=[StudyDirection[direction.upper()] for direction in directions.values()],
+        sampler=sampler,
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    existing = [direction.name.lower() for direction in study.directions]
+    if existing != list(directions.values()):
+        raise InputError(
+            f"objective: the study {study_name!r} has the directions {', '.join(existing)}, this command "
+            f"{', '.join(directions.values())}. Choose another study_name or the study's own objective."
+        )
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            # names for dashboards; should Optuna change how they are set, nothing else depends on it
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(directions))
+    return study
+
+
+def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse to mix results that can't be compared; remember what they depend on in a new study.
+
+    Args:
+        study: New, or of an earlier run.
+        fingerprint: Nested settings that a result depends on.
+
+    Raises:
+        InputError: A setting differs from the earlier run's; names the first.
+    """
+    known = study.user_attrs.get("fingerprint")
+    if known is None:
+        study.set_user_attr("fingerprint", dict(fingerprint))
+        return
+    before, now = _flatten(known), _flatten(fingerprint)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key}: the study {study.study_name!r} was made with {before.get(key)!r}, this command has "
+                f"{now.get(key)!r}, so its results can't be continued. Choose another study_name."
+            )
+
+
+def sweep_dead(study: optuna.Study) -> list[int]:
+    """End trials whose process on this machine is gone, and queue their networks again.
+
+    Returns:
+        Numbers of the trials that were ended.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    dead = [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))]
+    for trial in dead:
+        study.tell(trial.number, state=TrialState.FAIL)
+        requeue(study, trial)
+    return [trial.number for trial in dead]
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Let the network of a trial that did not end be tried first, by whoever asks next."""
+    study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+
+
+def this_worker() -> str:
+    """Name of this process, by which a later one can tell whether it still lives."""
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def is_trained(trial: FrozenTrial) -> bool:
+    """Whether the trial counts against the budget: neither infeasible from the start nor reused."""
+    return "untrained" not in trial.user_attrs
+
+
+def trained_trials(study: optuna.Study) -> int:
+    """How much of ``n_trials`` is spent."""
+    return sum(map(is_trained, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether the trial is within every limit and was trained without diverging."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def derive_seed(*parts: int) -> int:
+    """One seed of 32 bits from several whole numbers, such as the search's seed and a trial's number."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def hide_password(storage: str) -> str:
+    """The storage's address as it may be printed and saved."""
+    try:
+        return make_url(storage).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return re.sub(r"//[^@/]*@", "//***@", storage)
+
+
+def _open_storage(storage: str) -> optuna.storages.BaseStorage:
+    shown = hide_password(storage)
+    try:
+        return optuna.storages.RDBStorage(storage)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise InputError(
+            f"storage: {shown!r} can't be opened ({reason}). Give the address of a database, such as "
+            "sqlite:///study.db or postgresql://user@host/name."
+        ) from error
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _is_dead(worker: str) -> bool:
+    host, _, process = worker.rpartition(":")
+    if host != platform.node() or not process.isdigit() or os.name == "nt":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return int(process) == os.getpid()
