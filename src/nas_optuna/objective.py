@@ -56,8 +56,18 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         trial.set_user_attr("worker", this_worker())
+        try:
+            return self._judge(trial)
+        except (optuna.TrialPruned, TrialInterrupted):
+            raise
+        except Exception as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            trial.set_user_attr("traceback", traceback.format_exc())
+            raise
+
+    def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
         architecture = self.space(trial)
-        costs = self.costs(architecture)
+        costs = measure_costs(architecture, input_shape=self.data.input_shape, classes=len(self.data.classes))
         trial.set_user_attr("network", str(architecture))
         trial.set_user_attr("hash", architecture.hash)
         trial.set_user_attr("macs", costs.macs)
@@ -68,10 +78,6 @@ class Objective:
             or self._reuse_twin(trial, architecture)
             or self._train(trial, architecture, costs)
         )
-
-    def costs(self, architecture: Architecture) -> Costs:
-        """MACs and parameters on this data."""
-        return measure_costs(architecture, input_shape=self.data.input_shape, classes=len(self.data.classes))
 
     def _refuse_oversized(self, trial: optuna.Trial, costs: Costs) -> tuple[float, ...] | None:
         excess = self.objectives.excess(costs)
@@ -117,8 +123,6 @@ class Objective:
             )
         except Exception as error:
             if not (is_oom_error(error) or isinstance(error, MemoryError)):
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-                trial.set_user_attr("traceback", traceback.format_exc())
                 raise
             garbage_collection_cuda()
             return self._infeasible(trial, costs, "out of memory", trained=1.0)

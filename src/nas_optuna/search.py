@@ -101,7 +101,7 @@ class Search:
         self._data.prepare()
         self._study = self._open(config, training)
         self._earlier: float = self._study.user_attrs.get("seconds", 0.0)
-        self.display = Display(budget=self._budget, objectives=self._objectives, elapsed=self._earlier)
+        self.display = Display(budget=self._budget, objectives=self._objectives, elapsed=self._seconds())
         self._plan = self._make_plan(training)
         self._training = self._build_training(config)
         self.winner: FrozenTrial | None = None

@@ -1,0 +1,147 @@
+"""Shared by all tests: the real digits, a folder of images, and the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from PIL import Image
+
+from nas_optuna.data import Digits
+from nas_optuna.estimation import Training
+from nas_optuna.space import ResConv
+
+# the shortest search that still does everything
+SHORT = (
+    "+experiment=digits",
+    "n_trials=2",
+    "estimation.epochs=1",
+    "final.epochs=1",
+    "final.finalists=2",
+    "final.seeds=1",
+    "estimation.device=cpu",
+)
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+# what tests train is too small to gain from threads, and two test runs side by side would fight for cores
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_optuna() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    data = Digits()
+    data.prepare()
+    return data
+
+
+@pytest.fixture
+def space() -> ResConv:
+    return make_space()
+
+
+def make_space(**block: object) -> ResConv:
+    """Two stages, small enough to train in a moment."""
+    return ResConv(
+        stem={"width": 8, "kernel": 3, "stride": 1},
+        stages={
+            "stage1": {
+                "depth": {"low": 1, "high": 2},
+                "width": {"low": 8, "high": 16, "step": 8},
+                "stride": 1,
+            },
+            "stage2": {"depth": {"low": 1, "high": 2}, "width": [16, 24], "stride": 2},
+        },
+        block={"layer": ["conv", "dwsep"], "kernel": [3, 5], "residual": [True, False]} | block,
+    )
+
+
+def make_training(**changes: object) -> Training:
+    """One short training on the CPU."""
+    settings: dict[str, object] = {
+        "epochs": 1,
+        "data_share": 1.0,
+        "validation_images": None,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "warmup": 0.25,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.0,
+        "device": "cpu",
+        "precision": "32-true",
+        "pruner": optuna.pruners.NopPruner(),
+    }
+    return Training(**(settings | changes))  # type: ignore[arg-type]
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """The configuration that a command line with these overrides gives."""
+    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
+        return compose("config", overrides=["study_name=study", *overrides])
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs ``python -m nas_optuna`` in an empty folder, with warnings as errors and without a network."""
+
+    def run(*overrides: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nas_optuna", *overrides],
+            cwd=tmp_path,
+            env=command_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+def command_environment() -> dict[str, str]:
+    """Environment of the command: a proxy that refuses every connection stands for no network."""
+    dead_proxy = "http://127.0.0.1:9"
+    return os.environ | {
+        "PYTHONWARNINGS": "error",
+        "OMP_NUM_THREADS": "1",
+        "http_proxy": dead_proxy,
+        "https_proxy": dead_proxy,
+        "no_proxy": "",
+    }
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Two easy classes, bright on the left or on the right, in every mode, format and size."""
+    root = tmp_path / "images"
+    make_images(root, count=20)
+    return root
+
+
+def make_images(root: Path, *, count: int, classes: tuple[str, ...] = ("left", "right")) -> None:
+    random = np.random.default_rng(0)
+    formats = [("L", "png"), ("RGB", "jpg"), ("RGBA", "png"), ("P", "png"), ("RGB", "bmp")]
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            mode, suffix = formats[index % len(formats)]
+            height, width = random.integers(12, 40, size=2)
+            pixels = random.integers(0, 60, size=(height, width, 3), dtype=np.uint8)
+            half = slice(None, width // 2) if label == 0 else slice(width // 2, None)
+            pixels[:, half] += 150
+            Image.fromarray(pixels).convert(mode).save(root / name / f"{index}.{suffix}")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas_optuna.data import Augmentation, EvaluationLoader, Split, TrainingLoader
+
+
+def numbered(count: int) -> Split:
+    """Images whose label is their own index."""
+    return Split(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.arange(count))
+
+
+def loader(count: int, *, batch_size: int = 10, data_share: float = 1.0, seed: int = 0) -> TrainingLoader:
+    return TrainingLoader(
+        numbered(count), batch_size=batch_size, data_share=data_share, augmentation=Augmentation(), seed=seed
+    )
+
+
+def epoch(training: TrainingLoader) -> list[int]:
+    return [int(label) for _, labels in training for label in labels]
+
+
+def test_epoch_visits_every_image_once_in_a_new_order() -> None:
+    training = loader(40)
+    first, second = epoch(training), epoch(training)
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+
+
+def test_short_epochs_repeat_no_image_before_all_were_seen() -> None:
+    training = loader(40, data_share=0.25)
+    seen = [epoch(training) for _ in range(4)]
+    assert [len(images) for images in seen] == [10, 10, 10, 10]
+    assert sorted(label for images in seen for label in images) == list(range(40))
+
+
+def test_seed_decides_the_order() -> None:
+    assert epoch(loader(40, seed=1)) == epoch(loader(40, seed=1)) != epoch(loader(40, seed=2))
+
+
+@pytest.mark.parametrize("count", [3, 10, 19])
+def test_batches_are_full_whatever_the_size_of_the_split(count: int) -> None:
+    training = loader(count)
+    sizes = [len(labels) for _, labels in training]
+    assert sizes == [min(10, count)] * len(training)
+    assert len(training) == 1
+
+
+def test_evaluation_visits_every_image_once_in_order() -> None:
+    evaluation = EvaluationLoader(numbered(25), batch_size=10)
+    assert torch.cat([labels for _, labels in evaluation]).tolist() == list(range(25))
+    assert len(evaluation) == 3
+
+
+def test_evaluation_stops_at_its_limit() -> None:
+    evaluation = EvaluationLoader(numbered(25), batch_size=10, limit=15)
+    assert torch.cat([labels for _, labels in evaluation]).tolist() == list(range(15))
+
+
+def test_bytes_become_the_unit_range() -> None:
+    split = Split(
+        torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), torch.zeros(2, dtype=torch.int64)
+    )
+    images, _ = next(iter(EvaluationLoader(split, batch_size=2)))
+    assert images.flatten().tolist() == [0.0, 1.0]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+import torch
+from conftest import make_training
+from torch import nn
+
+from nas_optuna.data import Digits
+from nas_optuna.errors import InputError
+from nas_optuna.estimation import Classifier, Fidelity, StopCallback
+from nas_optuna.estimation.module import Recipe, one_cycle
+from nas_optuna.space import Architecture, Block, Stem
+
+ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 3, 2, True), Block("dwsep", 16, 3, 1, False)))
+
+
+def test_network_learns(digits: Digits) -> None:
+    module = make_training().fit(ARCHITECTURE, digits, fidelity=Fidelity(5), seed=0)
+    assert len(module.curve) == 5
+    assert module.curve[-1] > 0.8
+
+
+def test_same_seed_gives_the_same_weights(digits: Digits) -> None:
+    first, second, other = (
+        make_training().fit(ARCHITECTURE, digits, fidelity=Fidelity(1), seed=seed) for seed in (3, 3, 4)
+    )
+    assert first.curve == second.curve
+    for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert not torch.equal(first.network.head.weight, other.network.head.weight)
+
+
+def test_training_leaves_the_global_random_state_alone(digits: Digits) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    make_training().fit(ARCHITECTURE, digits, fidelity=Fidelity(1, data_share=0.1), seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_divergence_is_noticed_and_stops_the_training(digits: Digits) -> None:
+    module = make_training(learning_rate=1e12).fit(ARCHITECTURE, digits, fidelity=Fidelity(20), seed=0)
+    assert module.diverged
+    assert len(module.curve) < 20
+
+
+def test_stopping_ends_within_a_step_and_never_tests(digits: Digits) -> None:
+    stop = StopCallback(lambda: "enough")
+    module = make_training().fit(
+        ARCHITECTURE, digits, fidelity=Fidelity(5), seed=0, callbacks=[stop], with_validation=True, test=True
+    )
+    assert stop.stopped == "enough"
+    assert module.test_accuracy is None
+
+
+def test_final_training_sees_train_and_validation_and_tests(digits: Digits) -> None:
+    seen = 0
+
+    def count() -> None:
+        nonlocal seen
+        seen += 64
+
+    module = make_training().fit(
+        ARCHITECTURE,
+        digits,
+        fidelity=Fidelity(1),
+        seed=0,
+        callbacks=[StopCallback(count)],  # type: ignore[arg-type,func-returns-value]
+        with_validation=True,
+        test=True,
+    )
+    everything = len(digits.split("train")) + len(digits.split("validation"))
+    assert everything - 64 < seen <= everything
+    assert module.curve == []
+    assert module.test_accuracy is not None
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+    recipe = Recipe(learning_rate=0.1, warmup=0.2, momentum=0.9, weight_decay=0.01, label_smoothing=0.0)
+    module = Classifier(network, recipe)
+    module._trainer = type("Steps", (), {"estimated_stepping_batches": 10})()  # type: ignore[assignment]
+    decayed, free = module.configure_optimizers()["optimizer"].param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
+    assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
+    assert {parameter.ndim for parameter in free["params"]} == {1}
+    assert decayed["nesterov"]
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    images, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    for smoothing in (0.0, 0.2):
+        recipe = Recipe(
+            learning_rate=0.1, warmup=0.2, momentum=0.9, weight_decay=0.0, label_smoothing=smoothing
+        )
+        loss = Classifier(nn.Identity(), recipe).training_step((images, labels), 0)
+        log_probabilities = images.log_softmax(dim=1)
+        target = nn.functional.one_hot(labels, 3) * (1 - smoothing) + smoothing / 3
+        torch.testing.assert_close(loss, -(target * log_probabilities).sum(dim=1).mean())
+
+
+@pytest.mark.parametrize("total", [1, 2, 4, 100])
+def test_one_cycle_rises_once_and_falls_once(total: int) -> None:
+    rates = [one_cycle(step, total=total, warmup=0.25) for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates)
+    peak = rates.index(max(rates))
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert one_cycle(total, total=total, warmup=0.25) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"data_share": 1.5},
+        {"validation_images": 0},
+        {"batch_size": 1},
+        {"learning_rate": "fast"},
+        {"momentum": 1.0},
+        {"device": "tpu"},
+        {"precision": "8"},
+        {"pruner": optuna.samplers.RandomSampler()},
+    ],
+)
+def test_impossible_setting_is_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"estimation.{next(iter(wrong))}"):
+        make_training(**wrong)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+from nas_optuna.errors import InputError
+from nas_optuna.space.choice import parse_choice, parse_integers
+
+
+def test_range_is_asked_as_ordered_integers() -> None:
+    trial = optuna.create_study().ask()
+    value = parse_choice("key", {"low": 8, "high": 32, "step": 8}).suggest(trial, "width")
+    assert value in (8, 16, 24, 32)
+    assert trial.distributions["width"] == optuna.distributions.IntDistribution(8, 32, step=8)
+
+
+def test_list_is_asked_as_categories() -> None:
+    trial = optuna.create_study().ask()
+    assert parse_choice("key", ["conv", "dwsep"]).suggest(trial, "layer") in ("conv", "dwsep")
+    assert trial.distributions["layer"] == optuna.distributions.CategoricalDistribution(("conv", "dwsep"))
+
+
+@pytest.mark.parametrize("fixed", [3, [3], {"low": 3, "high": 3}])
+def test_single_option_is_not_asked(fixed: Any) -> None:
+    trial = optuna.create_study().ask()
+    assert parse_choice("key", fixed).suggest(trial, "kernel") == 3
+    assert not trial.params
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ([], "empty list"),
+        (None, "empty"),
+        ([3, 3], "repeats"),
+        ({"low": 5, "high": 3}, "low 5 is above high 3"),
+        ({"low": 1, "high": 4, "step": 2}, "use high 3 or 5"),
+        ({"low": 1, "high": 4, "step": 0}, "at least 1"),
+        ({"low": 1.5, "high": 4}, "whole number"),
+        ({"low": 1}, "low, high"),
+        ({"low": 1, "high": 2, "setp": 1}, "low, high"),
+    ],
+)
+def test_impossible_range_names_key_and_rule(value: Any, rule: str) -> None:
+    with pytest.raises(InputError, match=f"space.key.*{rule}"):
+        parse_choice("space.key", value)
+
+
+def test_options_below_the_minimum_are_refused() -> None:
+    with pytest.raises(InputError, match="width: 0 must be a whole number at least 1"):
+        parse_integers("width", [8, 0], minimum=1)

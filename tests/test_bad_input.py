@@ -1,0 +1,148 @@
+"""Every wrong request ends with one clear error, before any training: the real command is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import SHORT, make_images
+from PIL import Image
+
+if TYPE_CHECKING:
+    from conftest import Command
+
+FOLDER = ("+experiment=folder", "n_trials=1", "timeout=null", "data.root=images")
+
+
+def refuse(command: Command, *overrides: str) -> str:
+    """Run the command, check that it refuses clearly, return what it says."""
+    result = command(*overrides)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "trial" not in result.stdout
+    return result.stderr
+
+
+def refuse_in_one_line(command: Command, *overrides: str) -> str:
+    said = refuse(command, *overrides)
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("override", "known"),
+    [
+        ("+experiment=digitz", ("digitz", "cifar", "digits", "fashion", "folder")),
+        ("strategy=tpee", ("tpee", "gp", "nsga2", "random", "tpe")),
+        ("estimation=halfing", ("halfing", "full", "halving", "hyperband", "median")),
+        ("objective=speed", ("speed", "accuracy", "accuracy_macs")),
+        ("data=mnist", ("mnist", "cifar10", "digits", "fashion_mnist", "folder")),
+        ("space=conv", ("resconv",)),
+    ],
+)
+def test_unknown_name_lists_the_known_ones(command: Command, override: str, known: tuple[str, ...]) -> None:
+    said = refuse(command, override)
+    assert all(name in said for name in known)
+
+
+def test_unknown_key_is_named(command: Command) -> None:
+    assert "n_trails" in refuse(command, *SHORT, "n_trails=3")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("space.block.layer=[conv,convv]", ("space.block.layer", "'convv'", "conv, dwsep")),
+        ("space.block.kernel=[]", ("space.block.kernel", "empty")),
+        ("space.stages.stage1.depth.low=9", ("space.stages.stage1.depth", "low 9", "high 2")),
+        ("space.stages.stage2.width.high=50", ("space.stages.stage2.width", "use high 48 or 56")),
+        ("n_trials=0", ("n_trials", "0", "at least 1")),
+        ("timeout=0", ("timeout", "0", "above 0")),
+        ("n_trials=null", ("no budget", "n_trials", "timeout")),
+        (
+            "storage=sqlite:///missing/folder/study.db",
+            ("storage", "missing/folder/study.db", "can't be opened"),
+        ),
+        ("storage=nonsense", ("storage", "nonsense", "can't be opened")),
+        ("storage=oracel://host/name", ("storage", "oracel", "can't be opened")),
+        ("study_name=a/b", ("study_name", "a/b", "slashes")),
+        ("strategy.n_startup_trials=-1", ("strategy",)),
+        ("strategy._target_=optuna.samplers.TPESampleer", ("strategy", "TPESampleer")),
+        ("estimation.learning_rate=-1", ("estimation.learning_rate", "above 0")),
+        ("objective.limits.macs=0", ("objective.limits.macs", "above 0")),
+    ],
+)
+def test_impossible_value_names_key_value_and_rule(
+    command: Command, override: str, words: tuple[str, ...]
+) -> None:
+    said = refuse_in_one_line(command, *SHORT, override)
+    assert all(word in said for word in words), said
+
+
+def test_password_in_a_storage_is_not_shown(command: Command) -> None:
+    said = refuse_in_one_line(command, *SHORT, "storage=mysql+nothing://me:secret@host/name")
+    assert "secret" not in said
+
+
+def test_missing_folder_is_named(command: Command) -> None:
+    assert "images" in refuse_in_one_line(command, *FOLDER)
+
+
+def test_folder_must_be_given(command: Command) -> None:
+    said = refuse_in_one_line(command, "+experiment=folder")
+    assert "data.root is missing" in said
+
+
+def test_empty_folder(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    assert "no class folders" in refuse_in_one_line(command, *FOLDER)
+
+
+def test_class_without_images(command: Command, image_folder: Path) -> None:
+    (image_folder / "nothing").mkdir()
+    said = refuse_in_one_line(command, *FOLDER)
+    assert "nothing" in said
+    assert "no images" in said
+
+
+def test_single_class(command: Command, tmp_path: Path) -> None:
+    make_images(tmp_path / "images", count=5, classes=("alone",))
+    said = refuse_in_one_line(command, *FOLDER)
+    assert "single class, 'alone'" in said
+
+
+def test_unreadable_image(command: Command, image_folder: Path) -> None:
+    (image_folder / "left" / "broken.png").write_bytes(b"this is no image")
+    assert "broken.png" in refuse_in_one_line(command, *FOLDER)
+
+
+def test_half_an_image(command: Command, image_folder: Path) -> None:
+    broken = image_folder / "left" / "half.jpg"
+    Image.new("RGB", (200, 200)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    assert "half.jpg" in refuse_in_one_line(command, *FOLDER)
+
+
+def test_data_that_cannot_be_downloaded_says_what_to_do(command: Command) -> None:
+    said = refuse_in_one_line(command, "+experiment=cifar", "data.root=nowhere")
+    assert all(
+        word in said for word in ("CIFAR10", "nowhere", "data.root", "train/class", "+experiment=digits")
+    )
+
+
+def test_study_of_another_space_or_objective(command: Command) -> None:
+    assert command(*SHORT, "study_name=mine", "n_trials=1").returncode == 0
+    other_space = refuse_in_one_line(command, *SHORT, "study_name=mine", "space.block.kernel=[3,5,7]")
+    assert "space.block.kernel" in other_space
+    assert "another study_name" in other_space
+    other_objective = refuse_in_one_line(command, *SHORT, "study_name=mine", "objective=accuracy_macs")
+    assert "maximize, minimize" in other_objective
+    other_length = refuse_in_one_line(command, *SHORT, "study_name=mine", "estimation.epochs=2")
+    assert "estimation.epochs" in other_length
+
+
+def test_nothing_is_written_where_the_request_is_wrong(command: Command, tmp_path: Path) -> None:
+    refuse_in_one_line(command, *SHORT, "space.block.kernel=[]")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,153 @@
+"""What every configuration file must do: adding one tests it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nas_optuna.conf
+import optuna
+import pytest
+from conftest import SHORT, compose_config
+from hydra.utils import instantiate
+
+import nas_optuna
+from nas_optuna.configuration import build
+from nas_optuna.data import ImageData
+from nas_optuna.estimation import Objectives, PlanSettings, Training
+from nas_optuna.results import FinalSettings
+from nas_optuna.search import search
+from nas_optuna.space import Architecture
+
+CONF = Path(nas_optuna.conf.__file__).parent
+SOURCE = Path(nas_optuna.__file__).parent
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_experiment_composes_into_the_parts_of_a_search(experiment: str) -> None:
+    config = (
+        compose_config(f"+experiment={experiment}", "data.root=somewhere")
+        if experiment != "digits"
+        else (compose_config("+experiment=digits"))
+    )
+    assert config.n_trials or config.timeout
+    assert isinstance(build(config, "data"), ImageData)
+    assert isinstance(build(config, "strategy"), optuna.samplers.BaseSampler)
+    assert isinstance(build(config, "objective"), Objectives)
+    assert isinstance(build(config, "estimation", pruner=optuna.pruners.NopPruner()), Training)
+    PlanSettings(**config.plan)
+    FinalSettings(**config.final)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    assert isinstance(build(config, "space")(trial), Architecture)
+    # samplers and dashboards slow down beyond that
+    assert len(trial.params) <= 40
+
+
+@pytest.mark.parametrize("space", names("space"))
+def test_space_has_stable_names(space: str) -> None:
+    built = instantiate(compose_config(f"space={space}").space, _convert_="all")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(5):
+        trial = study.ask()
+        built(trial)
+        study.tell(trial, 0.0)
+    assert len({tuple(trial.distributions.items()) for trial in study.trials}) == 1
+
+
+@pytest.mark.parametrize("strategy", names("strategy"))
+@pytest.mark.parametrize("objective", names("objective"))
+def test_every_strategy_searches_with_every_objective(
+    strategy: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    startup = [f"strategy.n_startup_trials={2}"] if strategy in ("tpe", "gp") else []
+    population = ["strategy.population_size=2"] if strategy == "nsga2" else []
+    search(
+        compose_config(
+            *SHORT,
+            f"strategy={strategy}",
+            f"objective={objective}",
+            # refused networks must not trouble a sampler either
+            "objective.limits.macs=1e6",
+            "estimation.data_share=0.2",
+            "n_trials=5",
+            "final.finalists=1",
+            *startup,
+            *population,
+        )
+    )
+    study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
+    assert not study.get_trials(states=(optuna.trial.TrialState.FAIL,))
+    assert sum("untrained" not in trial.user_attrs for trial in study.trials) == 5
+
+
+@pytest.mark.parametrize("estimation", names("estimation"))
+def test_every_estimation_searches_and_reports_curves(
+    estimation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search(
+        compose_config(
+            *SHORT,
+            f"estimation={estimation}",
+            "strategy=random",
+            "estimation.epochs=3",
+            "estimation.data_share=0.2",
+            "n_trials=8",
+            "final.finalists=1",
+        )
+    )
+    study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    pruned = study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
+    assert complete
+    assert len(complete) + len(pruned) == 8
+    assert bool(pruned) == (estimation != "full")
+    for trial in complete:
+        assert list(trial.intermediate_values) == [1, 2, 3]
+        assert trial.value == trial.intermediate_values[3]
+
+
+ALLOWED = {
+    "errors": set(),
+    "interrupt": set(),
+    "space": {"errors"},
+    "data": {"errors"},
+    "estimation": {"errors", "space", "data"},
+    "study": {"errors"},
+    "configuration": {"errors"},
+    "results": {"errors", "space", "data", "estimation", "study", "interrupt"},
+    "objective": {"data", "estimation", "results", "space", "study"},
+    "search": {
+        "configuration",
+        "data",
+        "errors",
+        "estimation",
+        "interrupt",
+        "objective",
+        "results",
+        "space",
+        "study",
+    },
+    "cli": {"errors", "interrupt", "search"},
+    "__main__": {"cli"},
+    "__init__": {"results"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Our own modules that a file imports, by their dotted names."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    found = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name for name in found if name.startswith("nas_optuna.")}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_one_way(path: Path) -> None:
+    part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    others = {name.split(".")[1] for name in imported(path)} - {part}
+    assert others <= ALLOWED[part]

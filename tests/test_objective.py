@@ -1,0 +1,155 @@
+"""One trial whose network can't be trained ends alone, and never as FAIL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from conftest import make_space, make_training
+from optuna.trial import TrialState
+from torch import Tensor
+
+from nas_optuna.data import Digits
+from nas_optuna.estimation import Fidelity, Objectives
+from nas_optuna.objective import Objective
+from nas_optuna.results import Display
+from nas_optuna.space import LAYERS
+from nas_optuna.space.layers import Convolution
+from nas_optuna.study import Budget
+
+OBJECTIVES = {
+    "one": Objectives(directions={"accuracy": "maximize"}),
+    "two": Objectives(directions={"accuracy": "maximize", "macs": "minimize"}),
+}
+
+
+class Greedy(Convolution):
+    """Asks for more memory than any machine has."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not features.is_meta:
+            torch.empty(2**50, dtype=torch.uint8)
+        return super().forward(features)
+
+
+class Broken(Convolution):
+    """Has an error of its own."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not features.is_meta:
+            raise KeyError("a mistake")
+        return super().forward(features)
+
+
+def run(
+    digits: Digits,
+    *,
+    objectives: Objectives = OBJECTIVES["one"],
+    stop_reason: Callable[[], str | None] = lambda: None,
+    block: dict[str, Any] | None = None,
+    trials: int = 1,
+    **training: Any,
+) -> optuna.Study:
+    objective = Objective(
+        space=make_space(**(block or {})),
+        data=digits,
+        training=make_training(**training),
+        objectives=objectives,
+        fidelity=Fidelity(2, data_share=0.2),
+        seed=0,
+        display=Display(budget=Budget(trials, None), objectives=objectives, elapsed=0.0),
+        stop_reason=stop_reason,
+    )
+    study = optuna.create_study(
+        directions=list(objectives.directions.values()),  # type: ignore[arg-type]
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    study.optimize(objective, n_trials=trials, catch=(Exception,))
+    return study
+
+
+def with_layer(monkeypatch: pytest.MonkeyPatch, layer: Any) -> dict[str, Any]:
+    monkeypatch.setitem(LAYERS, "odd", layer)
+    return {"layer": "odd", "residual": False}
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_diverging_network_is_infeasible_and_never_best(digits: Digits, objectives: Objectives) -> None:
+    study = run(digits, objectives=objectives, learning_rate=1e12)
+    trial = study.trials[0]
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["infeasible"] == "diverged"
+    assert trial.constraints == {"trained": 1.0}
+    assert trial.values[0] == 0.1  # guessing among ten digits
+    assert study.best_trials == []
+
+
+def test_network_beyond_the_memory_is_infeasible(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = run(digits, block=with_layer(monkeypatch, Greedy)).trials[0]
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["infeasible"] == "out of memory"
+    assert trial.constraints == {"trained": 1.0}
+
+
+def test_error_of_a_layer_fails_its_trial_and_keeps_the_traceback(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = run(digits, block=with_layer(monkeypatch, Broken)).trials[0]
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["error"] == "KeyError: 'a mistake'"
+    assert "in forward" in trial.user_attrs["traceback"]
+
+
+def test_network_beyond_a_limit_is_told_without_training(digits: Digits) -> None:
+    objectives = Objectives(directions={"accuracy": "maximize"}, limits={"macs": 1.0, "params": None})
+    trial = run(digits, objectives=objectives).trials[0]
+    assert trial.state == TrialState.COMPLETE
+    assert trial.constraints["macs"] == trial.user_attrs["macs"] - 1
+    assert "untrained" in trial.user_attrs
+    assert "seed" not in trial.user_attrs
+
+
+def test_equal_network_is_not_trained_twice(digits: Digits) -> None:
+    one_network = {"layer": "conv", "kernel": 3, "residual": False}
+    study = run(digits, block=one_network, trials=12)
+    by_hash: dict[str, list[optuna.trial.FrozenTrial]] = {}
+    for trial in study.trials:
+        by_hash.setdefault(trial.user_attrs["hash"], []).append(trial)
+    assert any(len(twins) > 1 for twins in by_hash.values())
+    for first, *others in by_hash.values():
+        assert "reused" not in first.user_attrs
+        for twin in others:
+            assert twin.user_attrs["reused"] == first.number
+            assert twin.values == first.values
+            assert "seed" not in twin.user_attrs
+
+
+def test_trial_out_of_time_is_pruned(digits: Digits) -> None:
+    trial = run(digits, stop_reason=lambda: "out of time").trials[0]
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["stopped"] == "out of time"
+    assert trial.intermediate_values == {}
+
+
+def test_pruner_stops_a_training(digits: Digits) -> None:
+    class Merciless(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return True
+
+    objective = Objective(
+        space=make_space(),
+        data=digits,
+        training=make_training(),
+        objectives=OBJECTIVES["one"],
+        fidelity=Fidelity(5, data_share=0.2),
+        seed=0,
+        display=Display(budget=Budget(1, None), objectives=OBJECTIVES["one"], elapsed=0.0),
+        stop_reason=lambda: None,
+    )
+    study = optuna.create_study(direction="maximize", pruner=Merciless())
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state == TrialState.PRUNED
+    assert list(study.trials[0].intermediate_values) == [1]

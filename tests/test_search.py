@@ -1,0 +1,335 @@
+"""The whole way, by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+import torch
+from conftest import SHORT, command_environment, compose_config, make_images
+from optuna.trial import TrialState
+
+import nas_optuna
+from nas_optuna.data import Digits
+from nas_optuna.estimation import Fidelity, Training
+from nas_optuna.interrupt import Interrupt
+from nas_optuna.search import search
+from nas_optuna.space import Architecture
+from nas_optuna.study import derive_seed
+
+if TYPE_CHECKING:
+    from conftest import Command
+
+NAME = "digits-resconv-accuracy-tpe-halving-seed0"
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return content
+
+
+def load_study(folder: Path, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'study.db'}")
+
+
+def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_path: Path) -> None:
+    result = command(*SHORT)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    folder = tmp_path / "runs" / NAME
+    assert sorted(path.name for path in folder.iterdir()) == ["final", "study.db", "summary.json"]
+    assert sorted(path.name for path in (folder / "final").iterdir()) == [
+        "architecture.json",
+        "weights.safetensors",
+    ]
+
+    said = summary(folder)
+    assert said["study_name"] == NAME
+    assert said["trials"] == {"complete": 2, "pruned": 0, "failed": 0, "infeasible": 0, "reused": 0}
+    assert said["storage"] == f"sqlite:///runs/{NAME}/study.db"
+    assert said["seed"] == 0
+    assert said["seconds"] > 0
+    assert said["versions"]["optuna"] == optuna.__version__
+    assert set(said["best"]) >= {"number", "values", "params", "macs", "architecture"}
+    assert said["test"]["epochs"] == 1
+    assert said["test"]["params"] == said["best"]["params"]
+    assert f"{said['test']['accuracy']:.4f}" in result.stdout
+    assert f"optuna-dashboard sqlite:///runs/{NAME}/study.db" in result.stdout
+
+    network = nas_optuna.load(folder / "final")
+    assert network.architecture == Architecture.from_dict(said["best"]["architecture"])
+    data = Digits()
+    data.prepare()
+    test = data.split("test")
+    with torch.no_grad():
+        hits = network(test.images / 255).argmax(dim=1) == test.labels
+    assert hits.float().mean().item() == pytest.approx(said["test"]["accuracy"])
+
+
+def test_same_command_runs_nothing_and_a_larger_budget_goes_on(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / NAME
+    assert command(*SHORT).returncode == 0
+    first = summary(folder)
+    again = command(*SHORT)
+    assert again.returncode == 0, again.stderr
+    assert "final training" not in again.stdout
+    assert summary(folder)["trials"] == first["trials"]
+    assert summary(folder)["test"] == first["test"]
+    assert summary(folder)["seconds"] > first["seconds"]
+
+    assert command(*SHORT, "n_trials=4").returncode == 0
+    trials = load_study(folder, NAME).trials
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    # a resumed sampler does not repeat its first networks
+    assert len({trial.user_attrs["hash"] for trial in trials}) == 4
+
+
+def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_path: Path) -> None:
+    timed = ("+experiment=digits", "n_trials=null", "timeout=15", "estimation.epochs=null")
+    started = time.monotonic()
+    result = command(*timed)
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - started < 60
+    folder = tmp_path / "runs" / NAME
+    plan = load_study(folder, NAME).user_attrs["plan"]
+    assert "plan: " in result.stdout
+    assert plan["trial_seconds"] > 0
+    trials = summary(folder)["trials"]
+    assert command(*timed).returncode == 0
+    assert summary(folder)["trials"] == trials
+    assert load_study(folder, NAME).user_attrs["plan"] == plan
+
+
+def test_multirun_runs_each_study_in_its_own_folder(command: Command, tmp_path: Path) -> None:
+    result = command("-m", *SHORT, "strategy=random,tpe", "seed=0,1", "n_trials=1", timeout=300)
+    assert result.returncode == 0, result.stderr
+    names = {
+        f"digits-resconv-accuracy-{strategy}-halving-seed{seed}"
+        for strategy in ("random", "tpe")
+        for seed in (0, 1)
+    }
+    assert {path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")} == names
+    for name in names:
+        assert summary(tmp_path / "runs" / name)["trials"]["complete"] == 1
+
+
+def test_folder_of_mixed_images_from_search_to_tested_winner(command: Command, tmp_path: Path) -> None:
+    make_images(tmp_path / "images", count=40)
+    result = command(
+        "+experiment=folder",
+        "data.root=images",
+        "data.image_size=16",
+        "data.augmentation.flip=0",
+        "timeout=null",
+        "n_trials=2",
+        "estimation.epochs=6",
+        "study_name=photos",
+    )
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs" / "photos"
+    assert summary(folder)["test"]["accuracy"] >= 0.9
+    network = nas_optuna.load(folder)
+    assert network.classes == ("left", "right")
+    assert network.input_shape == (3, 16, 16)
+
+
+def test_two_objectives_list_a_front_and_train_its_most_accurate(command: Command, tmp_path: Path) -> None:
+    result = command(*SHORT, "objective=accuracy_macs", "strategy=random", "n_trials=5", "study_name=front")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs" / "front"
+    study = load_study(folder, "front")
+    said = summary(folder)
+    numbers = {found["number"] for found in said["front"]}
+    assert numbers <= {trial.number for trial in study.best_trials}
+    assert [found["values"] for found in said["front"]] == sorted(
+        (found["values"] for found in said["front"]), reverse=True
+    )
+    assert said["test"]["number"] == said["best"]["number"]
+    assert said["test"]["number"] in numbers
+    assert study.metric_names == ["accuracy", "macs"]
+    # learning curves stay visible although Optuna takes no intermediate values here
+    assert all(len(trial.user_attrs["curve"]) == 1 for trial in study.trials)
+
+
+def test_limit_keeps_large_networks_untrained(command: Command, tmp_path: Path) -> None:
+    limit = 300_000
+    result = command(
+        *SHORT, f"objective.limits.macs={limit}", "strategy=random", "n_trials=3", "study_name=small"
+    )
+    assert result.returncode == 0, result.stderr
+    said = summary(tmp_path / "runs" / "small")
+    assert said["trials"]["complete"] == 3
+    assert said["trials"]["infeasible"] > 0
+    assert said["test"]["macs"] <= limit
+    study = load_study(tmp_path / "runs" / "small", "small")
+    assert study.best_trial.user_attrs["macs"] <= limit
+    for trial in study.trials:
+        assert ("infeasible" in trial.user_attrs) == (trial.user_attrs["macs"] > limit)
+        assert trial.user_attrs["macs"] <= limit or not trial.intermediate_values
+
+
+def test_trial_can_be_repeated_alone(command: Command, tmp_path: Path) -> None:
+    assert command(*SHORT).returncode == 0
+    trial = load_study(tmp_path / "runs" / NAME, NAME).trials[1]
+    config = compose_config(*SHORT)
+    from hydra.utils import instantiate
+
+    space, training = (
+        instantiate(config.space, _convert_="all"),
+        instantiate(config.estimation, _convert_="all"),
+    )
+    data = instantiate(config.data, _convert_="all")
+    data.prepare()
+    architecture = space(optuna.trial.FixedTrial(trial.params))
+    assert architecture.hash == trial.user_attrs["hash"]
+    seed = derive_seed(0, trial.number)
+    assert seed == trial.user_attrs["seed"]
+    module = training.fit(architecture, data, fidelity=Fidelity(1), seed=seed)
+    assert module.curve[-1] == trial.value
+
+
+class Running:
+    """The command in the background."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nas_optuna", *overrides],
+            cwd=folder,
+            env=command_environment() | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, text: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if text in line:
+                return
+        pytest.fail(f"the command ended without {text!r}")
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+LONG = (*SHORT, "n_trials=1000", "estimation.epochs=3", "estimation=full")
+
+
+def test_interrupt_ends_in_order_with_what_is_known(tmp_path: Path) -> None:
+    running = Running(tmp_path, *LONG, "study_name=stopped")
+    running.wait_for("trial 2/1000")
+    running.process.send_signal(signal.SIGINT)
+    code, out, err = running.end()
+    assert code == 130
+    assert "Traceback" not in err
+    folder = tmp_path / "runs" / "stopped"
+    said = summary(folder)
+    assert said["trials"]["complete"] >= 2
+    assert said["test"] is None
+    assert "optuna-dashboard" in out
+    # the network that was running is not lost: it is queued, and counts as failed only once
+    study = load_study(folder, "stopped")
+    stopped = [trial for trial in study.trials if trial.user_attrs.get("stopped") == "interrupted"]
+    queued = study.get_trials(states=(TrialState.WAITING,))
+    assert len(stopped) == len(queued) <= 1
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+
+
+def test_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    # epochs of a minute: only the second Ctrl-C can end them soon
+    running = Running(tmp_path, "+experiment=digits", "estimation=full", "study_name=killed", "n_trials=3")
+    running.wait_for("trial 1/3")
+    os.kill(running.process.pid, signal.SIGINT)
+    time.sleep(0.02)
+    os.kill(running.process.pid, signal.SIGINT)
+    code, _, err = running.end()
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_killed_trial_is_ended_and_its_network_tried_first(tmp_path: Path, command: Command) -> None:
+    running = Running(tmp_path, *LONG, "study_name=killed")
+    running.wait_for("trial 2/1000")
+    running.process.kill()
+    running.end()
+    folder = tmp_path / "runs" / "killed"
+    left = load_study(folder, "killed").get_trials(states=(TrialState.RUNNING,))
+    done = len(load_study(folder, "killed").get_trials(states=(TrialState.COMPLETE,)))
+    assert command(*LONG, "study_name=killed", f"n_trials={done + 1}").returncode == 0
+    study = load_study(folder, "killed")
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert summary(folder)["trials"]["complete"] == done + 1
+    if left:
+        retried = study.trials[-1]
+        assert retried.user_attrs["retry_of"] == left[0].number
+        assert left[0].params.items() <= retried.params.items()
+
+
+def test_only_the_final_evaluation_reads_the_test_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    read, fit = Digits.read, Training.fit
+
+    def spy_read(self: Digits, name: Any) -> Any:
+        events.append(f"read {name}")
+        return read(self, name)
+
+    def spy_fit(self: Training, *args: Any, **options: Any) -> Any:
+        events.append("final training" if options.get("with_validation") else "training")
+        return fit(self, *args, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Digits, "read", spy_read)
+    monkeypatch.setattr(Training, "fit", spy_fit)
+    search(compose_config(*SHORT))
+    assert events.count("read test") == 1
+    # two trials, two comparisons, one final training, and only then the test
+    assert events[-6:] == ["training"] * 4 + ["final training", "read test"]
+
+
+def test_values_do_not_depend_on_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Digits.read
+
+    def blank_test(self: Digits, name: Any) -> Any:
+        split = read(self, name)
+        if name == "test":
+            split.images.zero_()
+        return split
+
+    monkeypatch.chdir(tmp_path)
+    search(compose_config(*SHORT))
+    honest = summary(tmp_path / "runs" / "study")
+    monkeypatch.setattr(Digits, "read", blank_test)
+    search(compose_config(*SHORT, "study_name=blank"))
+    blank = summary(tmp_path / "runs" / "blank")
+    assert blank["best"]["values"] == honest["best"]["values"]
+    assert blank["finalists"] == honest["finalists"]
+    assert blank["test"]["accuracy"] < 0.2
+
+
+def test_interrupt_before_the_search_is_remembered() -> None:
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+def test_default_job_finds_a_good_network(command: Command, tmp_path: Path) -> None:
+    result = command("+experiment=digits", timeout=300)
+    assert result.returncode == 0, result.stderr
+    said = summary(tmp_path / "runs" / NAME)
+    assert said["trials"]["complete"] + said["trials"]["pruned"] == 30
+    assert said["trials"]["pruned"] > 0
+    assert said["test"]["accuracy"] >= 0.97

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas_optuna.errors import InputError
+from nas_optuna.study import (
+    Budget,
+    check_same,
+    derive_seed,
+    hide_password,
+    open_study,
+    sweep_dead,
+    this_worker,
+    trained_trials,
+)
+
+
+def open_here(folder: Path, directions: dict[str, str]) -> optuna.Study:
+    return open_study(
+        f"sqlite:///{folder}/study.db",
+        "study",
+        directions=directions,
+        sampler=optuna.samplers.RandomSampler(),
+        pruner=optuna.pruners.NopPruner(),
+    )
+
+
+def test_study_is_created_then_loaded(tmp_path: Path) -> None:
+    open_here(tmp_path, {"accuracy": "maximize"}).set_user_attr("mark", 1)
+    again = open_here(tmp_path, {"accuracy": "maximize"})
+    assert again.user_attrs["mark"] == 1
+    assert again.metric_names == ["accuracy"]
+
+
+def test_other_directions_are_refused(tmp_path: Path) -> None:
+    open_here(tmp_path, {"accuracy": "maximize"})
+    with pytest.raises(InputError, match="has the directions maximize, this command maximize, minimize"):
+        open_here(tmp_path, {"accuracy": "maximize", "macs": "minimize"})
+
+
+def test_changed_setting_is_named() -> None:
+    study = optuna.create_study()
+    check_same(study, {"space": {"width": {"low": 8}}, "data": "a"})
+    check_same(study, {"space": {"width": {"low": 8}}, "data": "a"})
+    with pytest.raises(InputError, match=r"space.width.low: .* was made with 8, this command has 16"):
+        check_same(study, {"space": {"width": {"low": 16}}, "data": "a"})
+
+
+def test_budget_counts_running_and_finished_but_not_failed_or_untrained() -> None:
+    study = optuna.create_study()
+    for state, attributes in [
+        (TrialState.COMPLETE, {}),
+        (TrialState.COMPLETE, {"untrained": True}),
+        (TrialState.PRUNED, {}),
+        (TrialState.FAIL, {}),
+        (TrialState.RUNNING, {}),
+        (TrialState.WAITING, {}),
+    ]:
+        value = 0.0 if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
+    assert trained_trials(study) == 3
+
+
+@pytest.mark.parametrize("wrong", [{"n_trials": 0}, {"n_trials": 1.5}, {"timeout": -1}, {"timeout": "soon"}])
+def test_impossible_budget_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Budget(**({"n_trials": None, "timeout": None} | wrong))
+
+
+def test_trial_of_a_dead_process_is_ended_and_queued_again() -> None:
+    study = optuna.create_study()
+    dead, alive, elsewhere = study.ask(), study.ask(), study.ask()
+    dead.suggest_int("width", 1, 100)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    host = this_worker().rpartition(":")[0]
+    dead.set_user_attr("worker", f"{host}:{ended.pid}")
+    alive.set_user_attr("worker", f"{host}:{living.pid}")
+    elsewhere.set_user_attr("worker", f"another-{host}:{ended.pid}")
+    try:
+        assert sweep_dead(study) == [dead.number]
+    finally:
+        living.communicate(b"\n")
+    retried = study.ask()
+    assert retried.user_attrs["retry_of"] == dead.number
+    assert retried.suggest_int("width", 1, 100) == dead.params["width"]
+
+
+def test_seeds_differ_and_repeat() -> None:
+    seeds = {derive_seed(seed, number) for seed in range(10) for number in range(10)}
+    assert len(seeds) == 100
+    assert derive_seed(1, 2) == derive_seed(1, 2)
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:secret@host/name", "not-an address//me:secret@host"])
+def test_password_is_hidden(address: str) -> None:
+    assert "secret" not in hide_password(address)
