@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import SHORT, make_images
+from conftest import SHORT, compose_config, make_images
 from PIL import Image
+
+from nas_optuna.errors import InputError
+from nas_optuna.search import search
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -57,21 +60,11 @@ def test_unknown_key_is_named(command: Command) -> None:
         ("space.block.layer=[conv,convv]", ("space.block.layer", "'convv'", "conv, dwsep")),
         ("space.block.kernel=[]", ("space.block.kernel", "empty")),
         ("space.stages.stage1.depth.low=9", ("space.stages.stage1.depth", "low 9", "high 2")),
-        ("space.stages.stage2.width.high=50", ("space.stages.stage2.width", "use high 48 or 56")),
         ("n_trials=0", ("n_trials", "0", "at least 1")),
-        ("timeout=0", ("timeout", "0", "above 0")),
-        ("n_trials=null", ("no budget", "n_trials", "timeout")),
         (
             "storage=sqlite:///missing/folder/study.db",
             ("storage", "missing/folder/study.db", "can't be opened"),
         ),
-        ("storage=nonsense", ("storage", "nonsense", "can't be opened")),
-        ("storage=oracel://host/name", ("storage", "oracel", "can't be opened")),
-        ("study_name=a/b", ("study_name", "a/b", "slashes")),
-        ("strategy.n_startup_trials=-1", ("strategy",)),
-        ("strategy._target_=optuna.samplers.TPESampleer", ("strategy", "TPESampleer")),
-        ("estimation.learning_rate=-1", ("estimation.learning_rate", "above 0")),
-        ("objective.limits.macs=0", ("objective.limits.macs", "above 0")),
     ],
 )
 def test_impossible_value_names_key_value_and_rule(
@@ -81,9 +74,38 @@ def test_impossible_value_names_key_value_and_rule(
     assert all(word in said for word in words), said
 
 
-def test_password_in_a_storage_is_not_shown(command: Command) -> None:
-    said = refuse_in_one_line(command, *SHORT, "storage=mysql+nothing://me:secret@host/name")
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("space.stages.stage2.width.high=50", ("space.stages.stage2.width", "use high 48 or 56")),
+        ("timeout=0", ("timeout", "0", "above 0")),
+        ("n_trials=null", ("no budget", "n_trials", "timeout")),
+        ("seed=-1", ("seed", "-1", "at least 0")),
+        ("storage=nonsense", ("storage", "nonsense", "can't be opened")),
+        ("storage=oracel://host/name", ("storage", "oracel", "can't be opened")),
+        ("storage=mysql+nothing://me:secret@host/name", ("storage", "me:***@host", "can't be opened")),
+        ("study_name=a/b", ("study_name", "a/b", "slashes")),
+        ("+strategy.nonsense=1", ("strategy", "nonsense")),
+        ("strategy._target_=optuna.samplers.TPESampleer", ("strategy", "TPESampleer")),
+        ("strategy=random strategy._target_=optuna.pruners.NopPruner", ("strategy", "NopPruner")),
+        ("estimation.pruner.min_resource=0", ("estimation", "min_resource")),
+        ("estimation.learning_rate=-1", ("estimation.learning_rate", "above 0")),
+        ("objective.limits.macs=0", ("objective.limits.macs", "above 0")),
+        ("plan.search_share=1", ("plan.search_share", "below 1")),
+        ("final.finalists=0", ("final.finalists", "at least 1")),
+        ("data.validation_share=0.999", ("data.validation_share",)),
+    ],
+)
+def test_every_part_refuses_before_anything_is_trained(
+    override: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as refused:
+        search(compose_config(*SHORT, *override.split()))
+    said = str(refused.value)
+    assert "\n" not in said
     assert "secret" not in said
+    assert all(word in said for word in words), said
 
 
 def test_missing_folder_is_named(command: Command) -> None:

@@ -97,7 +97,7 @@ def test_every_estimation_searches_and_reports_curves(
             "strategy=random",
             "estimation.epochs=3",
             "estimation.data_share=0.2",
-            "n_trials=8",
+            "n_trials=16",
             "final.finalists=1",
         )
     )
@@ -105,7 +105,7 @@ def test_every_estimation_searches_and_reports_curves(
     complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     pruned = study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
     assert complete
-    assert len(complete) + len(pruned) == 8
+    assert len(complete) + len(pruned) == 16
     assert bool(pruned) == (estimation != "full")
     for trial in complete:
         assert list(trial.intermediate_values) == [1, 2, 3]

@@ -14,7 +14,16 @@ from optuna.trial import FrozenTrial
 from nas_optuna.configuration import build, plain
 from nas_optuna.data import ImageData
 from nas_optuna.errors import InputError, check_number
-from nas_optuna.estimation import Fidelity, Objectives, Plan, PlanSettings, Training, make_plan, plan_final
+from nas_optuna.estimation import (
+    DEFAULT_EPOCHS,
+    Fidelity,
+    Objectives,
+    Plan,
+    PlanSettings,
+    Training,
+    make_plan,
+    plan_final,
+)
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, Space, rebuild
 from nas_optuna.results import (
@@ -95,7 +104,7 @@ class Search:
         self._folder = _study_folder(config)
         self._objectives: Objectives = build(config, "objective")
         self._space: Space = build(config, "space")
-        training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+        training = _check_training(config)
         _build_sampler(config, existing=0)
         self._data: ImageData = build(config, "data")
         self._data.prepare()
@@ -331,6 +340,13 @@ def _study_folder(config: DictConfig) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"study_dir: {str(folder)!r} is a file. Give a folder, or the name of a new one.")
     return folder
+
+
+def _check_training(config: DictConfig) -> Training:
+    """The training with its length still open; its pruner is checked at some length, and left out."""
+    build(config, "estimation", epochs=config.estimation.epochs or DEFAULT_EPOCHS)
+    training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+    return training
 
 
 def _build_sampler(config: DictConfig, *, existing: int) -> optuna.samplers.BaseSampler:

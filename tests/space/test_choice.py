@@ -16,6 +16,15 @@ def test_range_is_asked_as_ordered_integers() -> None:
     assert trial.distributions["width"] == optuna.distributions.IntDistribution(8, 32, step=8)
 
 
+def test_list_of_integers_in_equal_steps_is_a_range() -> None:
+    assert parse_choice("key", [3, 5, 7]) == parse_choice("key", {"low": 3, "high": 7, "step": 2})
+
+
+@pytest.mark.parametrize("options", [[3, 5, 9], [5, 3], [True, False], [1.0, 2.0]])
+def test_other_lists_have_no_order(options: list[Any]) -> None:
+    assert parse_choice("key", options).step is None
+
+
 def test_list_is_asked_as_categories() -> None:
     trial = optuna.create_study().ask()
     assert parse_choice("key", ["conv", "dwsep"]).suggest(trial, "layer") in ("conv", "dwsep")

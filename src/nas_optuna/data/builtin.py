@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from torchvision import datasets
 
 from nas_optuna.data.folder import ImageFolder, find_split_folders
 from nas_optuna.data.images import ImageData, Split, SplitName, divide
@@ -115,6 +114,9 @@ class TorchvisionData(ImageData):
         )
 
     def _fetch(self, *, train: bool) -> Any:
+        # imports torchvision's models as well, which takes a second that other data sets need not wait for
+        from torchvision import datasets
+
         factory = getattr(datasets, self._name)
         try:
             return factory(str(self._root), train=train, download=True)

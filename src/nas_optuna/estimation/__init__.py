@@ -3,10 +3,11 @@
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback, StopCallback
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import Objectives
-from nas_optuna.estimation.plan import Plan, PlanSettings, make_plan, plan_final
+from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
 from nas_optuna.estimation.training import Fidelity, Training
 
 __all__ = [
+    "DEFAULT_EPOCHS",
     "Classifier",
     "EpochCallback",
     "Fidelity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,9 @@ from nas_optuna.errors import InputError, check_number
 class Choice:
     """The options of one decision.
 
-    In YAML a scalar is a fixed value, a list holds unordered options, and a mapping with ``low``,
-    ``high`` and an optional ``step`` is a range of integers. Ranges tell the sampler which options
-    are neighbours, so prefer them for widths, depths and kernel sizes.
+    In YAML a scalar is a fixed value, a list holds options, and a mapping with ``low``, ``high`` and
+    an optional ``step`` is a range of integers. A list of integers in equal steps, such as
+    ``[3, 5, 7]``, is the same as its range: samplers then know which options are neighbours.
 
     Attributes:
         options: Every possible value, in order.
@@ -49,7 +50,8 @@ def parse_choice(key: str, value: Any) -> Choice:
     if isinstance(value, Mapping):
         return _parse_range(key, value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return Choice(_parse_options(key, list(value)))
+        options = _parse_options(key, list(value))
+        return Choice(options, _common_step(options))
     if value is None:
         raise InputError(f"{key} is empty: give a value, a list, or a range {{low, high, step}}.")
     return Choice((value,))
@@ -69,6 +71,14 @@ def _parse_options(key: str, options: list[Any]) -> tuple[Any, ...]:
     if len(set(map(repr, options))) < len(options):
         raise InputError(f"{key}: {options} repeats an option: name each one once.")
     return tuple(options)
+
+
+def _common_step(options: tuple[Any, ...]) -> int | None:
+    """The distance between neighbours where the options are integers in equal, rising steps."""
+    if len(options) < 2 or not all(type(option) is int for option in options):
+        return None
+    steps = {after - before for before, after in itertools.pairwise(options)}
+    return steps.pop() if len(steps) == 1 and min(steps) > 0 else None
 
 
 def _parse_range(key: str, value: Mapping[str, Any]) -> Choice:

@@ -26,7 +26,7 @@ class ResConv:
 
     A stage is a run of blocks of one width; its first block may shrink the image. Every stage
     chooses its depth and width, every block its layer, its kernel and whether it is residual.
-    Each decision is a scalar (fixed), a list (unordered) or a range ``{low, high, step}``.
+    Each decision is a scalar (fixed), a list of options or a range ``{low, high, step}``.
 
     Args:
         stem: ``width``, ``kernel``, ``stride`` of the first convolution.
