@@ -23,13 +23,7 @@ from nas_optuna.study import (
 
 
 def open_here(folder: Path, directions: dict[str, str]) -> optuna.Study:
-    return open_study(
-        f"sqlite:///{folder}/study.db",
-        "study",
-        directions=directions,
-        sampler=optuna.samplers.RandomSampler(),
-        pruner=optuna.pruners.NopPruner(),
-    )
+    return open_study(f"sqlite:///{folder}/study.db", "study", directions=directions)
 
 
 def test_study_is_created_then_loaded(tmp_path: Path) -> None:
@@ -47,7 +41,9 @@ def test_other_directions_are_refused(tmp_path: Path) -> None:
 
 def test_changed_setting_is_named() -> None:
     study = optuna.create_study()
+    check_same(study, {"space": {"width": {"low": 9}}, "data": "b"})  # an empty study has nothing to mix
     check_same(study, {"space": {"width": {"low": 8}}, "data": "a"})
+    study.ask()
     check_same(study, {"space": {"width": {"low": 8}}, "data": "a"})
     with pytest.raises(InputError, match=r"space.width.low: .* was made with 8, this command has 16"):
         check_same(study, {"space": {"width": {"low": 16}}, "data": "a"})

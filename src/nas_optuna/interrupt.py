@@ -12,7 +12,7 @@ EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C sets ``requested`` and the second ends the process."""
+    """From entering it, the first Ctrl-C sets ``requested`` and the second ends the process."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -26,7 +26,8 @@ class Interrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
+        # after a Ctrl-C the process is on its way out, and a second one must still end it at once
+        if self._previous is not None and not self.requested:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:

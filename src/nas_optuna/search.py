@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from nas_optuna.configuration import build, plain
-from nas_optuna.data import ImageData
-from nas_optuna.errors import InputError, check_number
-from nas_optuna.estimation import (
-    DEFAULT_EPOCHS,
-    Fidelity,
-    Objectives,
-    Plan,
-    PlanSettings,
-    Training,
-    make_plan,
-    plan_final,
-)
+from nas_optuna.estimation import Fidelity, plan_final
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
-from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, Space, rebuild
+from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
+from nas_optuna.prepare import prepare
 from nas_optuna.results import (
     Display,
     Finals,
-    FinalSettings,
+    FinalTrainingFailed,
     Interrupted,
     dashboard_command,
     describe,
@@ -40,13 +28,8 @@ from nas_optuna.results import (
     write_file,
 )
 from nas_optuna.study import (
-    Budget,
-    check_same,
-    derive_seed,
     is_trained,
-    open_study,
     requeue,
-    sweep_dead,
     trained_trials,
 )
 
@@ -95,24 +78,14 @@ class Search:
     def __init__(self, config: DictConfig, interrupt: Interrupt) -> None:
         self._started = time.monotonic()
         self._interrupt = interrupt
-        self._budget = Budget(config.n_trials, config.timeout)
-        self._seed = config.seed
-        check_number("seed", self._seed, whole=True, at_least=0)
-        self._settings = PlanSettings(**plain(config, "plan"))
-        self._final = FinalSettings(**plain(config, "final"))
-        self._storage = str(config.storage)
-        self._folder = _study_folder(config)
-        self._objectives: Objectives = build(config, "objective")
-        self._space: Space = build(config, "space")
-        training = _check_training(config)
-        _build_sampler(config, existing=0)
-        self._data: ImageData = build(config, "data")
-        self._data.prepare()
-        self._study = self._open(config, training)
+        self._parts = prepare(config)
+        self._study = self._parts.study
+        self._objectives = self._parts.objectives
         self._earlier: float = self._study.user_attrs.get("seconds", 0.0)
-        self.display = Display(budget=self._budget, objectives=self._objectives, elapsed=self._seconds())
-        self._plan = self._make_plan(training)
-        self._training = self._build_training(config)
+        self.display = Display(
+            budget=self._parts.budget, objectives=self._objectives, elapsed=self._seconds()
+        )
+        self.display.say(self._describe_plan())
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
@@ -120,12 +93,12 @@ class Search:
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
         objective = Objective(
-            space=self._space,
-            data=self._data,
-            training=self._training,
+            space=self._parts.space,
+            data=self._parts.data,
+            training=self._parts.training,
             objectives=self._objectives,
-            fidelity=self._plan.fidelity,
-            seed=self._seed,
+            fidelity=self._parts.plan.fidelity,
+            seed=self._parts.seed,
             display=self.display,
             stop_reason=self._stop_reason,
         )
@@ -138,7 +111,7 @@ class Search:
 
     def conclude(self) -> None:
         """Compare the best networks with fresh seeds; train, test and save the winner."""
-        best = [(trial, rebuild(self._space, trial)) for trial in front(self._study, self._objectives)]
+        best = [(trial, rebuild(self._parts.space, trial)) for trial in front(self._study, self._objectives)]
         if not best:
             return
         self.winner = best[0][0]
@@ -147,38 +120,40 @@ class Search:
         finals = Finals(
             study=self._study,
             objectives=self._objectives,
-            data=self._data,
-            training=self._training,
+            data=self._parts.data,
+            training=self._parts.training,
             display=self.display,
             interrupt=self._interrupt,
-            seed=self._seed,
-            fidelity=self._plan.fidelity,
-            folder=self._folder / "final",
+            seed=self._parts.seed,
+            fidelity=self._parts.plan.fidelity,
+            folder=self._parts.folder / "final",
         )
         try:
-            finalists = best[: self._final.finalists]
+            finalists = best[: self._parts.final.finalists]
             self.winner = finals.choose(finalists, seeds=self._fresh_seeds(len(finalists)))
             self._test = self._train_winner(finals, self.winner)
         except Interrupted:
             pass
+        except FinalTrainingFailed as error:
+            self.display.say(str(error))
         self._remember_seconds()
 
     def report(self) -> None:
         """Write ``summary.json`` and print the best networks and how to look at the study."""
-        best = [(trial, rebuild(self._space, trial)) for trial in front(self._study, self._objectives)]
+        best = [(trial, rebuild(self._parts.space, trial)) for trial in front(self._study, self._objectives)]
         fresh = {trial.number: self._study.user_attrs.get(f"fresh:{trial.number}") for trial, _ in best}
         summary = summarize(
             self._study,
             self._objectives,
-            storage=self._storage,
-            seed=self._seed,
+            storage=self._parts.storage,
+            seed=self._parts.seed,
             seconds=self._seconds(),
             best=next(((trial, found) for trial, found in best if trial == self.winner), None),
             front=best,
             fresh={number: values for number, values in fresh.items() if values},
             test=self._test,
         )
-        write_file(self._folder / "summary.json", to_json(summary))
+        write_file(self._parts.folder / "summary.json", to_json(summary))
         say = self.display.say
         counts = ", ".join(f"{count} {name}" for name, count in summary["trials"].items() if count)
         say(f"\n{self._study.study_name}: {counts or 'no trial'} in {self._seconds():.0f} s")
@@ -191,91 +166,35 @@ class Search:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
-            say(f"the trained network: {self._folder / 'final'}")
-        say(f"summary: {self._folder / 'summary.json'}")
-        say(f"look at the study: {dashboard_command(self._storage)}")
+            say(f"the trained network: {self._parts.folder / 'final'}")
+        say(f"summary: {self._parts.folder / 'summary.json'}")
+        say(f"look at the study: {dashboard_command(self._parts.storage)}")
 
-    def _open(self, config: DictConfig, training: Training) -> optuna.Study:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        study = open_study(
-            self._storage,
-            str(config.study_name),
-            directions=self._objectives.directions,
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=training.pruner,
-        )
-        study.sampler = _build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
-        estimation = {name: value for name, value in plain(config, "estimation").items() if name != "pruner"}
-        # what a null leaves open is in the plan, which the study keeps
-        estimation = {
-            name: value for name, value in estimation.items() if name not in Fidelity.__annotations__
-        }
-        check_same(
-            study,
-            {
-                "objective": {"directions": self._objectives.directions},
-                "space": plain(config, "space"),
-                "data": self._data.fingerprint,
-                "estimation": estimation,
-            },
-        )
-        sweep_dead(study)
-        return study
-
-    def _make_plan(self, training: Training) -> Plan:
-        known = self._study.user_attrs.get("plan")
-        if known is None:
-            plan = make_plan(
-                training, self._space, self._data, settings=self._settings, timeout=self._budget.timeout
-            )
-            self._study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
-        else:
-            plan = Plan(
-                Fidelity(**{name: known[name] for name in Fidelity.__annotations__}), known["trial_seconds"]
-            )
-            for name, planned in asdict(plan.fidelity).items():
-                asked = getattr(training, name)
-                if asked is not None and asked != planned:
-                    raise InputError(
-                        f"estimation.{name}: the study {self._study.study_name!r} trains with {planned}, "
-                        f"this command asks for {asked}. Leave it out, or choose another study_name."
-                    )
-        return plan
-
-    def _build_training(self, config: DictConfig) -> Training:
-        """With the plan's numbers in the configuration, where pruners may refer to them."""
-        config = config.copy()
-        for name, value in asdict(self._plan.fidelity).items():
-            config.estimation[name] = value
-        training: Training = build(config, "estimation")
-        self._study.pruner = training.pruner
-        self.display.say(self._describe_plan(training))
-        return training
-
-    def _describe_plan(self, training: Training) -> str:
-        fidelity, timeout = self._plan.fidelity, self._budget.timeout
+    def _describe_plan(self) -> str:
+        plan, settings, timeout = self._parts.plan, self._parts.settings, self._parts.budget.timeout
+        fidelity, pruner = plan.fidelity, self._parts.training.pruner
         judges = fidelity.validation_images or "all"
         text = f"plan: {describe(fidelity)} a network, judged on {judges} validation images"
-        if self._plan.trial_seconds and timeout:
+        if plan.trial_seconds and timeout:
             text += (
-                f"; about {self._plan.trial_seconds:.0f} s a full training, "
-                f"{timeout * self._settings.search_share:.0f} s of search, "
-                f"{timeout * self._settings.final_share:.0f} s of final training"
+                f"; about {plan.trial_seconds:.0f} s a full training, "
+                f"{timeout * settings.search_share:.0f} s of search, "
+                f"{timeout * settings.final_share:.0f} s of final training"
             )
-        if len(self._objectives.names) > 1 and not isinstance(training.pruner, optuna.pruners.NopPruner):
-            text += f"; {type(training.pruner).__name__} rests: Optuna prunes with one objective only"
+        if len(self._objectives.names) > 1 and not isinstance(pruner, optuna.pruners.NopPruner):
+            text += f"; {type(pruner).__name__} rests: Optuna prunes with one objective only"
         return text
 
     def _stop_reason(self) -> str | None:
         if self._interrupt.requested:
             return INTERRUPTED
-        timeout = self._budget.timeout
-        if timeout is not None and self._seconds() >= timeout * self._settings.search_share:
+        timeout = self._parts.budget.timeout
+        if timeout is not None and self._seconds() >= timeout * self._parts.settings.search_share:
             return OUT_OF_TIME
         return None
 
     def _is_spent(self) -> bool:
-        limit = self._budget.n_trials
+        limit = self._parts.budget.n_trials
         return limit is not None and trained_trials(self._study) >= limit
 
     def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -298,23 +217,27 @@ class Search:
             )
 
     def _fresh_seeds(self, finalists: int) -> int:
-        if self._final.seeds is not None:
-            return self._final.seeds
-        if self._budget.timeout is None or self._plan.trial_seconds is None:
+        if self._parts.final.seeds is not None:
+            return self._parts.final.seeds
+        if self._parts.budget.timeout is None or self._parts.plan.trial_seconds is None:
             return DEFAULT_FRESH_SEEDS
-        seconds = self._budget.timeout * self._settings.finalists_share
-        return int(min(MOST_FRESH_SEEDS, max(1, seconds / (finalists * self._plan.trial_seconds))))
+        seconds = self._parts.budget.timeout * self._parts.settings.finalists_share
+        return int(min(MOST_FRESH_SEEDS, max(1, seconds / (finalists * self._parts.plan.trial_seconds))))
 
     def _train_winner(self, finals: Finals, winner: FrozenTrial) -> dict[str, Any]:
-        architecture = rebuild(self._space, winner)
-        timeout, final = self._budget.timeout, self._final
+        architecture = rebuild(self._parts.space, winner)
+        timeout, final = self._parts.budget.timeout, self._parts.final
 
         def fidelity() -> Fidelity:
             if timeout is None or final.epochs is not None:
-                return Fidelity(final.epochs or 2 * self._plan.fidelity.epochs, final.data_share or 1.0)
-            seconds = timeout * self._settings.final_share
+                return Fidelity(final.epochs or 2 * self._parts.plan.fidelity.epochs, final.data_share or 1.0)
+            seconds = timeout * self._parts.settings.final_share
             planned = plan_final(
-                self._training, architecture, self._data, seconds=seconds, settings=self._settings
+                self._parts.training,
+                architecture,
+                self._parts.data,
+                seconds=seconds,
+                settings=self._parts.settings,
             )
             return Fidelity(planned.epochs, final.data_share or planned.data_share)
 
@@ -330,29 +253,3 @@ class Search:
 
     def _remember_seconds(self) -> None:
         self._study.set_user_attr("seconds", round(self._seconds(), 2))
-
-
-def _study_folder(config: DictConfig) -> Path:
-    name = str(config.study_name)
-    if not name or "/" in name or name in (".", ".."):
-        raise InputError(f"study_name: {name!r} must be a name without slashes: it becomes a folder.")
-    folder = Path(str(config.study_dir)).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"study_dir: {str(folder)!r} is a file. Give a folder, or the name of a new one.")
-    return folder
-
-
-def _check_training(config: DictConfig) -> Training:
-    """The training with its length still open; its pruner is checked at some length, and left out."""
-    build(config, "estimation", epochs=config.estimation.epochs or DEFAULT_EPOCHS)
-    training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
-    return training
-
-
-def _build_sampler(config: DictConfig, *, existing: int) -> optuna.samplers.BaseSampler:
-    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks."""
-    seeded = {"seed": derive_seed(config.seed, existing)} if "seed" in config.strategy else {}
-    sampler = build(config, "strategy", **seeded)
-    if not isinstance(sampler, optuna.samplers.BaseSampler):
-        raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
-    return sampler

@@ -36,7 +36,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.n_trials is None and self.timeout is None:
-            raise InputError("the search has no budget: set n_trials, timeout (seconds), or both.")
+            raise InputError(
+                "the search has no budget: set n_trials, timeout (seconds), or choose an experiment, "
+                "such as +experiment=digits."
+            )
         if self.n_trials is not None:
             check_number("n_trials", self.n_trials, whole=True, at_least=1)
         if self.timeout is not None:
@@ -48,8 +51,6 @@ def open_study(
     study_name: str,
     *,
     directions: Mapping[str, str],
-    sampler: optuna.samplers.BaseSampler,
-    pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
     """Load the study, or create it where there is none.
 
@@ -61,8 +62,6 @@ def open_study(
         storage=backend,
         study_name=study_name,
         directions=[StudyDirection[direction.upper()] for direction in directions.values()],
-        sampler=sampler,
-        pruner=pruner,
         load_if_exists=True,
     )
     existing = [direction.name.lower() for direction in study.directions]
@@ -80,17 +79,17 @@ def open_study(
 
 
 def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
-    """Refuse to mix results that can't be compared; remember what they depend on in a new study.
+    """Refuse to mix results that can't be compared; remember what they depend on in an empty study.
 
     Args:
-        study: New, or of an earlier run.
+        study: Empty, or of an earlier run.
         fingerprint: Nested settings that a result depends on.
 
     Raises:
         InputError: A setting differs from the earlier run's; names the first.
     """
     known = study.user_attrs.get("fingerprint")
-    if known is None:
+    if known is None or not study.get_trials(deepcopy=False):
         study.set_user_attr("fingerprint", dict(fingerprint))
         return
     before, now = _flatten(known), _flatten(fingerprint)

@@ -53,9 +53,10 @@ def test_evaluation_visits_every_image_once_in_order() -> None:
     assert len(evaluation) == 3
 
 
-def test_evaluation_stops_at_its_limit() -> None:
-    evaluation = EvaluationLoader(numbered(25), batch_size=10, limit=15)
-    assert torch.cat([labels for _, labels in evaluation]).tolist() == list(range(15))
+def test_limited_evaluation_is_spread_over_the_split() -> None:
+    evaluation = EvaluationLoader(numbered(25), batch_size=2, limit=5)
+    assert torch.cat([labels for _, labels in evaluation]).tolist() == [0, 5, 10, 15, 20]
+    assert len(evaluation) == 3
 
 
 def test_bytes_become_the_unit_range() -> None:

@@ -56,10 +56,19 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Every image of a split (or its first ``limit``) once, in order, unchanged."""
+    """Every image of a split once, in order, unchanged.
+
+    Args:
+        split: Images and labels, on the device that judges.
+        batch_size: Images in a batch.
+        limit: Visit so many images only, spread evenly over the split, which may be sorted by class.
+    """
 
     def __init__(self, split: Split, *, batch_size: int, limit: int | None = None) -> None:
-        self._images, self._labels = split.images[:limit], split.labels[:limit]
+        self._images, self._labels = split.images, split.labels
+        if limit is not None and limit < len(split):
+            chosen = torch.arange(limit, device=split.labels.device) * len(split) // limit
+            self._images, self._labels = split.images[chosen], split.labels[chosen]
         self._batch_size = batch_size
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.data import ImageData
-from nas_optuna.errors import InputError, check_number
+from nas_optuna.errors import check_number
 from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, StopCallback, Training
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
@@ -25,6 +25,10 @@ ATTEMPTS = 3  # at the final training, where one diverges
 
 class Interrupted(Exception):
     """The user asked to stop."""
+
+
+class FinalTrainingFailed(Exception):
+    """The winner could not be trained to the end."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Finals:
 
         Raises:
             Interrupted: The user asked to stop.
-            InputError: Every attempt diverged.
+            FinalTrainingFailed: Every attempt diverged.
         """
         request = {"number": trial.number, **request}
         known = self._study.user_attrs.get("final")
@@ -171,9 +175,9 @@ class Finals:
             if module.test_accuracy is not None:
                 break
         else:
-            raise InputError(
-                f"the final training diverged {ATTEMPTS} times: lower estimation.learning_rate "
-                f"({self._training.recipe.learning_rate}) and run the command again."
+            raise FinalTrainingFailed(
+                f"the final training diverged {ATTEMPTS} times: search again under another study_name with "
+                f"an estimation.learning_rate below {self._training.recipe.learning_rate}."
             )
         save(self._folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
         tested = self._study.user_attrs.get("tests", 0) + 1

@@ -1,0 +1,154 @@
+"""Before a search: the request is checked, the study opened, the plan made. Nothing is trained for keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig
+
+from nas_optuna.configuration import build, plain
+from nas_optuna.data import ImageData
+from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation import (
+    DEFAULT_EPOCHS,
+    Fidelity,
+    Objectives,
+    Plan,
+    PlanSettings,
+    Training,
+    make_plan,
+)
+from nas_optuna.objective import Space
+from nas_optuna.results import FinalSettings
+from nas_optuna.study import Budget, check_same, derive_seed, open_study, sweep_dead
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A checked request: one object for each group of the configuration, and the study.
+
+    Attributes:
+        budget: How much the study may spend in all.
+        seed: The search's seed.
+        folder: Where everything of the study lies.
+        storage: Address of the database that holds the study.
+        final: What happens after the search.
+        settings: How a timeout is divided.
+        objectives, space, data, training: Built from the groups of their names.
+        plan: How long a training is.
+        study: With its sampler and pruner.
+    """
+
+    budget: Budget
+    seed: int
+    folder: Path
+    storage: str
+    final: FinalSettings
+    settings: PlanSettings
+    objectives: Objectives
+    space: Space
+    data: ImageData
+    training: Training
+    plan: Plan
+    study: optuna.Study
+
+
+def prepare(config: DictConfig) -> Parts:
+    """Check everything that can be checked without training, cheap checks first; open the study.
+
+    Raises:
+        InputError: The request is wrong.
+    """
+    budget = Budget(config.n_trials, config.timeout)
+    check_number("seed", config.seed, whole=True, at_least=0)
+    settings = PlanSettings(**plain(config, "plan"))
+    final = FinalSettings(**plain(config, "final"))
+    folder = _study_folder(config)
+    objectives: Objectives = build(config, "objective")
+    space: Space = build(config, "space")
+    open_training = _check_training(config)
+    _build_sampler(config, existing=0)
+    data: ImageData = build(config, "data")
+    data.prepare()
+    study = _open(config, objectives, data, folder)
+    plan = _recall_plan(study, open_training) or make_plan(
+        open_training, space, data, settings=settings, timeout=budget.timeout
+    )
+    study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
+    # pruners may refer to the plan's numbers, so they are built with them
+    training: Training = build(config, "estimation", **asdict(plan.fidelity))
+    study.pruner = training.pruner
+    return Parts(
+        budget=budget,
+        seed=config.seed,
+        folder=folder,
+        storage=str(config.storage),
+        final=final,
+        settings=settings,
+        objectives=objectives,
+        space=space,
+        data=data,
+        training=training,
+        plan=plan,
+        study=study,
+    )
+
+
+def _open(config: DictConfig, objectives: Objectives, data: ImageData, folder: Path) -> optuna.Study:
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
+    # the length of a training is the plan's, which the study keeps
+    free = {"pruner", "device", *Fidelity.__annotations__}
+    estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
+    images = {"classes": len(data.classes), "input_shape": list(data.input_shape), "images": data.fingerprint}
+    check_same(study, {"space": plain(config, "space"), "data": images, "estimation": estimation})
+    sweep_dead(study)
+    study.sampler = _build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def _recall_plan(study: optuna.Study, training: Training) -> Plan | None:
+    """The plan of a study that has trials; what the command sets by hand must agree with it."""
+    known: dict[str, Any] | None = study.user_attrs.get("plan")
+    if known is None or not study.get_trials(deepcopy=False):
+        return None
+    for name in Fidelity.__annotations__:
+        asked = getattr(training, name)
+        if asked is not None and asked != known[name]:
+            raise InputError(
+                f"estimation.{name}: the study {study.study_name!r} trains with {known[name]}, "
+                f"this command asks for {asked}. Leave it out, or choose another study_name."
+            )
+    return Plan(Fidelity(**{name: known[name] for name in Fidelity.__annotations__}), known["trial_seconds"])
+
+
+def _study_folder(config: DictConfig) -> Path:
+    name = str(config.study_name)
+    if not name or "/" in name or name in (".", ".."):
+        raise InputError(f"study_name: {name!r} must be a name without slashes: it becomes a folder.")
+    folder = Path(str(config.study_dir)).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"study_dir: {str(folder)!r} is a file. Give a folder, or the name of a new one.")
+    return folder
+
+
+def _check_training(config: DictConfig) -> Training:
+    """The training with its length still open; its pruner is checked at some length, and left out."""
+    with_epochs = config.copy()
+    # in the configuration and not beside it: pruners refer to it
+    with_epochs.estimation.epochs = config.estimation.epochs or DEFAULT_EPOCHS
+    build(with_epochs, "estimation")
+    training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+    return training
+
+
+def _build_sampler(config: DictConfig, *, existing: int) -> optuna.samplers.BaseSampler:
+    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks."""
+    seeded = {"seed": derive_seed(config.seed, existing)} if "seed" in config.strategy else {}
+    sampler = build(config, "strategy", **seeded)
+    if not isinstance(sampler, optuna.samplers.BaseSampler):
+        raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
+    return sampler
