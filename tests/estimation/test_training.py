@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import optuna
 import pytest
+import pytorch_lightning as pl
 import torch
 from conftest import make_training
 from torch import nn
 
 from nas_optuna.data import Digits
+from nas_optuna.data.loader import Batch
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Classifier, Fidelity, StopCallback
 from nas_optuna.estimation.module import Recipe, one_cycle
@@ -19,6 +21,35 @@ def test_network_learns(digits: Digits) -> None:
     module = make_training().fit(ARCHITECTURE, digits, fidelity=Fidelity(5), seed=0)
     assert len(module.curve) == 5
     assert module.curve[-1] > 0.8
+
+
+def test_last_epoch_is_judged_on_all_validation_images(digits: Digits) -> None:
+    judged: list[int] = []
+
+    class Count(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            judged.append(pl_module._images)  # type: ignore[arg-type]
+
+    length = Fidelity(3, data_share=0.2, validation_images=50)
+    make_training().fit(ARCHITECTURE, digits, fidelity=length, seed=0, callbacks=[Count()])
+    assert judged == [50, 50, len(digits.split("validation"))]
+
+
+def test_short_epochs_of_a_training_repeat_no_image(digits: Digits) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, _: int
+        ) -> None:
+            seen.append(batch[0])
+
+    make_training().fit(
+        ARCHITECTURE, digits, fidelity=Fidelity(3, data_share=0.3), seed=0, callbacks=[Watch()]
+    )
+    images = torch.cat(seen).flatten(1)
+    distinct = len(torch.unique(digits.split("train").images.flatten(1), dim=0))
+    assert len(images) - len(torch.unique(images, dim=0)) <= len(digits.split("train")) - distinct
 
 
 def test_same_seed_gives_the_same_weights(digits: Digits) -> None:

@@ -5,10 +5,9 @@ from nas_optuna.data.builtin import Digits, TorchvisionData
 from nas_optuna.data.folder import ImageFolder
 from nas_optuna.data.images import ImageData, Split
 from nas_optuna.data.loader import EvaluationLoader, TrainingLoader, steps_per_epoch
-from nas_optuna.data.module import EVALUATION_BATCH_SIZE, TrainingData
+from nas_optuna.data.module import TrainingData, evaluation_batch_size
 
 __all__ = [
-    "EVALUATION_BATCH_SIZE",
     "Augmentation",
     "Digits",
     "EvaluationLoader",
@@ -18,5 +17,6 @@ __all__ = [
     "TorchvisionData",
     "TrainingData",
     "TrainingLoader",
+    "evaluation_batch_size",
     "steps_per_epoch",
 ]

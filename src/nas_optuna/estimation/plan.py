@@ -15,7 +15,7 @@ from nas_optuna.space import Architecture
 
 DEFAULT_EPOCHS = 20
 TIMED_NETWORKS = 5
-FEWEST_VALIDATION_IMAGES = 500
+FEWEST_VALIDATION_IMAGES = 500  # that judge an epoch on the way
 VALIDATION_TIME = 0.15  # of a training
 OVERHEAD = 1.1  # of a whole training over its bare steps
 
@@ -94,15 +94,16 @@ def make_plan(
         )
     speed = _typical_speed(training, space, data)
     seconds = timeout * settings.search_share / settings.full_trainings
+    images, validation_images = len(data.split("train")), len(data.split("validation"))
     fidelity = _fit(
         seconds,
         speed,
-        images=len(data.split("train")),
-        validation_images=len(data.split("validation")),
+        images=images,
+        validation_images=validation_images,
         given=training,
         settings=settings,
     )
-    trial_seconds = _seconds(fidelity, speed, images=len(data.split("train")))
+    trial_seconds = _seconds(fidelity, speed, images=images, validation_images=validation_images)
     if trial_seconds > timeout * settings.search_share:
         needed = trial_seconds / settings.search_share
         raise InputError(
@@ -145,6 +146,8 @@ def _fit(
     settings: PlanSettings,
 ) -> Fidelity:
     """The longest training that takes at most ``seconds``, given what is set already."""
+    # the last epoch is judged on all validation images
+    seconds -= validation_images * speed.validation * OVERHEAD
     affordable = int(VALIDATION_TIME * seconds / (speed.validation * (given.epochs or settings.min_epochs)))
     judged = given.validation_images or min(validation_images, max(FEWEST_VALIDATION_IMAGES, affordable))
     validating = judged * speed.validation * OVERHEAD
@@ -154,13 +157,13 @@ def _fit(
     else:
         passes = seconds / ((given.data_share or 1.0) * one_pass + validating)
         epochs = int(min(settings.max_epochs, max(settings.min_epochs, passes)))
-    share = given.data_share or (seconds / epochs - validating) / one_pass
+    share = given.data_share or max(0.0, seconds / epochs - validating) / one_pass
     # at least a few steps an epoch, or there is nothing to judge
     fewest = min(1.0, 4 * given.batch_size / images)
     return Fidelity(epochs, round(min(1.0, max(fewest, share)), 4), judged)
 
 
-def _seconds(fidelity: Fidelity, speed: Speed, *, images: int) -> float:
-    training = fidelity.data_share * images * speed.training
-    validation = (fidelity.validation_images or 0) * speed.validation
-    return fidelity.epochs * (training + validation) * OVERHEAD
+def _seconds(fidelity: Fidelity, speed: Speed, *, images: int, validation_images: int) -> float:
+    training = fidelity.data_share * images * fidelity.epochs
+    validation = (fidelity.validation_images or validation_images) * (fidelity.epochs - 1) + validation_images
+    return (training * speed.training + validation * speed.validation) * OVERHEAD

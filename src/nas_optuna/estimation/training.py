@@ -12,7 +12,7 @@ import optuna
 import pytorch_lightning as pl
 import torch
 
-from nas_optuna.data import EVALUATION_BATCH_SIZE, ImageData, TrainingData
+from nas_optuna.data import ImageData, TrainingData, evaluation_batch_size
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.callbacks import StepTimer
 from nas_optuna.estimation.module import Classifier, Recipe
@@ -30,7 +30,8 @@ class Fidelity:
     Attributes:
         epochs: Epochs.
         data_share: Part of the training images that one epoch visits.
-        validation_images: Validation images that judge each epoch; None for all.
+        validation_images: Validation images that judge each epoch but the last, which is judged on
+            all; None for all.
     """
 
     epochs: int
@@ -162,7 +163,7 @@ class Training:
             1, [timer], validates=True, limit_train_batches=steps + 2, limit_val_batches=2
         )
         trainer.fit(Classifier(self.build(architecture, data, seed=0), self.recipe), datamodule=feed)
-        judged = min(EVALUATION_BATCH_SIZE, len(data.split("validation")))
+        judged = min(evaluation_batch_size(trainer.strategy.root_device), len(data.split("validation")))
         return Speed(
             training=statistics.median(timer.training[2:] or timer.training) / batch,
             validation=min(timer.validation) / judged,
@@ -181,6 +182,8 @@ class Training:
             # only CUDA has kernels that differ from run to run by default
             deterministic="warn" if on_cuda else None,
             num_sanity_val_steps=0,
+            # the last epoch's validation differs from the others'
+            reload_dataloaders_every_n_epochs=1,
             limit_val_batches=limits.pop("limit_val_batches", 1.0 if validates else 0),
             logger=False,
             enable_checkpointing=False,
