@@ -109,6 +109,18 @@ def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_
     assert load_study(folder, NAME).user_attrs["plan"] == plan
 
 
+def test_more_time_is_more_trials_however_long_the_final_training_took(
+    command: Command, tmp_path: Path
+) -> None:
+    assert command(*SHORT, "n_trials=1").returncode == 0
+    study = load_study(tmp_path / "runs" / NAME, NAME)
+    assert study.user_attrs["search_seconds"] < study.user_attrs["seconds"]
+    study.set_user_attr("seconds", 2000.0)
+    result = command(*SHORT, "n_trials=2", "timeout=1000")
+    assert result.returncode == 0, result.stderr
+    assert len(study.trials) == 2
+
+
 def test_multirun_runs_each_study_in_its_own_folder(command: Command, tmp_path: Path) -> None:
     result = command("-m", *SHORT, "strategy=random,tpe", "seed=0,1", "n_trials=1", timeout=300)
     assert result.returncode == 0, result.stderr

@@ -82,6 +82,7 @@ class Search:
         self._study = self._parts.study
         self._objectives = self._parts.objectives
         self._earlier: float = self._study.user_attrs.get("seconds", 0.0)
+        self._earlier_search: float = self._study.user_attrs.get("search_seconds", 0.0)
         self.display = Display(
             budget=self._parts.budget, objectives=self._objectives, elapsed=self._seconds()
         )
@@ -107,7 +108,6 @@ class Search:
             self._study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[self._after])
         if self._halt:
             self.display.say(f"the search stops here: {self._halt}")
-        self._remember_seconds()
 
     def conclude(self) -> None:
         """Compare the best networks with fresh seeds; train, test and save the winner."""
@@ -189,7 +189,7 @@ class Search:
         if self._interrupt.requested:
             return INTERRUPTED
         timeout = self._parts.budget.timeout
-        if timeout is not None and self._seconds() >= timeout * self._parts.settings.search_share:
+        if timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share:
             return OUT_OF_TIME
         return None
 
@@ -201,6 +201,7 @@ class Search:
         self.display.ended(study, trial)
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
+        study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
         self._remember_seconds()
         trials = study.get_trials(deepcopy=False)
         last = trials[-FAILURES_IN_A_ROW:]
@@ -250,6 +251,10 @@ class Search:
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
+
+    def _search_seconds(self) -> float:
+        """Time that went into trials, and into preparing them: a final training takes nothing from it."""
+        return self._earlier_search + time.monotonic() - self._started
 
     def _remember_seconds(self) -> None:
         self._study.set_user_attr("seconds", round(self._seconds(), 2))
