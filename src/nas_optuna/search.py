@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -198,7 +197,7 @@ class Search:
         return limit is not None and trained_trials(self._study) >= limit
 
     def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.display.ended(study, trial)
+        self.display.ended(trial)
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
@@ -245,7 +244,11 @@ class Search:
         return finals.train(
             winner,
             architecture,
-            request={**asdict(final), "timeout": timeout},
+            request={
+                "epochs": final.epochs,
+                "data_share": final.data_share,
+                "timeout": timeout if final.epochs is None else None,
+            },
             fidelity=fidelity,
         )
 

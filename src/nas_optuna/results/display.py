@@ -36,6 +36,7 @@ class Display:
         self._started = time.monotonic() - elapsed
         self._live: Live | None = None
         self._trained = self._pruned = self._failed = 0
+        self._best_accuracy = 0.0
         self._best = "-"
         self._phase = "search"
         self._running = ""
@@ -78,11 +79,11 @@ class Display:
     def resume(self, study: optuna.Study) -> None:
         """Count what earlier runs found."""
         for trial in study.get_trials(deepcopy=False):
-            self._count(study, trial)
+            self._count(trial)
 
-    def ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def ended(self, trial: FrozenTrial) -> None:
         """A trial ended."""
-        self._count(study, trial)
+        self._count(trial)
         total = f"/{self._budget.n_trials}" if self._budget.n_trials else ""
         self.say(f"{_clock(self.elapsed)}  trial {self._trained}{total}  {self._describe(trial)}")
 
@@ -91,13 +92,16 @@ class Display:
         """Seconds of the whole search so far, earlier runs included."""
         return time.monotonic() - self._started
 
-    def _count(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def _count(self, trial: FrozenTrial) -> None:
         self._trained += is_trained(trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         self._pruned += trial.state == TrialState.PRUNED
         self._failed += trial.state == TrialState.FAIL
-        if trial.state == TrialState.COMPLETE and is_feasible(trial):
-            best = max(study.best_trials, key=self._objectives.accuracy)
-            self._best = f"accuracy {self._objectives.accuracy(best):.3f} (trial {best.number})"
+        if trial.state != TrialState.COMPLETE or not is_feasible(trial):
+            return
+        accuracy = self._objectives.accuracy(trial)
+        if accuracy > self._best_accuracy:
+            self._best_accuracy = accuracy
+            self._best = f"accuracy {accuracy:.3f} (trial {trial.number})"
 
     def _describe(self, trial: FrozenTrial) -> str:
         network = trial.user_attrs.get("network", "")
