@@ -94,6 +94,13 @@ def test_impossible_value_names_key_value_and_rule(
         ("plan.search_share=1", ("plan.search_share", "below 1")),
         ("final.finalists=0", ("final.finalists", "at least 1")),
         ("data.validation_share=0.999", ("data.validation_share",)),
+        ("estimation.device=mps", ("estimation.device", "mps", "auto or cpu")),
+        ("+final.seed=3", ("final", "seed", "seeds")),
+        ("final=null", ("final", "finalists")),
+        ("+plan.foo=1", ("plan", "foo", "max_epochs")),
+        ("study_dir=/dev/null/here", ("study_dir", "/dev/null/here")),
+        ("data=cifar10 data.name=CIFAR11", ("data.name", "CIFAR11")),
+        ("data=cifar10 data.name=SVHN", ("data.name", "SVHN")),
     ],
 )
 def test_every_part_refuses_before_anything_is_trained(
@@ -147,11 +154,10 @@ def test_half_an_image(command: Command, image_folder: Path) -> None:
     assert "half.jpg" in refuse_in_one_line(command, *FOLDER)
 
 
-def test_data_that_cannot_be_downloaded_says_what_to_do(command: Command) -> None:
-    said = refuse_in_one_line(command, "+experiment=cifar", "data.root=nowhere")
-    assert all(
-        word in said for word in ("CIFAR10", "nowhere", "data.root", "train/class", "+experiment=digits")
-    )
+@pytest.mark.parametrize(("experiment", "name"), [("cifar", "CIFAR10"), ("fashion", "FashionMNIST")])
+def test_data_that_cannot_be_downloaded_says_what_to_do(command: Command, experiment: str, name: str) -> None:
+    said = refuse_in_one_line(command, f"+experiment={experiment}", "data.root=nowhere")
+    assert all(word in said for word in (name, "nowhere", "data.root", "train/class", "+experiment=digits"))
 
 
 def test_study_of_another_space_or_objective(command: Command) -> None:
@@ -159,6 +165,8 @@ def test_study_of_another_space_or_objective(command: Command) -> None:
     other_space = refuse_in_one_line(command, *SHORT, "study_name=mine", "space.block.kernel=[3,5,7]")
     assert "space.block.kernel" in other_space
     assert "another study_name" in other_space
+    other_images = refuse_in_one_line(command, *SHORT, "study_name=mine", "data.augmentation.crop=0")
+    assert "data.augmentation.crop" in other_images
     other_objective = refuse_in_one_line(command, *SHORT, "study_name=mine", "objective=accuracy_macs")
     assert "maximize, minimize" in other_objective
     other_length = refuse_in_one_line(command, *SHORT, "study_name=mine", "estimation.epochs=2")

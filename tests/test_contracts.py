@@ -15,6 +15,7 @@ import nas_optuna
 from nas_optuna.configuration import build
 from nas_optuna.data import ImageData
 from nas_optuna.estimation import Objectives, PlanSettings, Training
+from nas_optuna.prepare import prepare
 from nas_optuna.results import FinalSettings
 from nas_optuna.search import search
 from nas_optuna.space import Architecture
@@ -123,7 +124,7 @@ ALLOWED = {
     "results": {"errors", "space", "data", "estimation", "study", "interrupt"},
     "objective": {"data", "estimation", "results", "space", "study"},
     "prepare": {"configuration", "data", "errors", "estimation", "objective", "results", "study"},
-    "search": {"estimation", "interrupt", "objective", "prepare", "results", "study"},
+    "search": {"errors", "estimation", "interrupt", "objective", "prepare", "results", "study"},
     "cli": {"errors", "interrupt", "search"},
     "__main__": {"cli"},
     "__init__": {"results"},
@@ -142,3 +143,15 @@ def test_imports_run_one_way(path: Path) -> None:
     part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
     others = {name.split(".")[1] for name in imported(path)} - {part}
     assert others <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("estimation", names("estimation"))
+def test_every_estimation_bears_epochs_that_the_plan_decides(
+    estimation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = prepare(
+        compose_config("+experiment=digits", f"estimation={estimation}", "estimation.epochs=null")
+    )
+    assert parts.training.epochs == parts.plan.fidelity.epochs == 20
+    assert isinstance(parts.study.pruner, optuna.pruners.BasePruner)

@@ -82,7 +82,7 @@ def test_diverging_network_is_infeasible_and_never_best(digits: Digits, objectiv
     trial = study.trials[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["infeasible"] == "diverged"
-    assert trial.constraints == {"trained": 1.0}
+    assert trial.constraints == {"limits": -1.0, "trained": 1.0}
     assert trial.values[0] == 0.1  # guessing among ten digits
     assert study.best_trials == []
 
@@ -91,7 +91,7 @@ def test_network_beyond_the_memory_is_infeasible(digits: Digits, monkeypatch: py
     trial = run(digits, block=with_layer(monkeypatch, Greedy)).trials[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["infeasible"] == "out of memory"
-    assert trial.constraints == {"trained": 1.0}
+    assert trial.constraints == {"limits": -1.0, "trained": 1.0}
 
 
 def test_error_of_a_layer_fails_its_trial_and_keeps_the_traceback(
@@ -107,7 +107,7 @@ def test_network_beyond_a_limit_is_told_without_training(digits: Digits) -> None
     objectives = Objectives(directions={"accuracy": "maximize"}, limits={"macs": 1.0, "params": None})
     trial = run(digits, objectives=objectives).trials[0]
     assert trial.state == TrialState.COMPLETE
-    assert trial.constraints["macs"] == trial.user_attrs["macs"] - 1
+    assert trial.constraints["limits"] == trial.user_attrs["macs"] - 1
     assert "untrained" in trial.user_attrs
     assert "seed" not in trial.user_attrs
 

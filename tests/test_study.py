@@ -90,6 +90,18 @@ def test_trial_of_a_dead_process_is_ended_and_queued_again() -> None:
     assert retried.suggest_int("width", 1, 100) == dead.params["width"]
 
 
+def test_network_whose_process_died_twice_is_not_tried_a_third_time() -> None:
+    study = optuna.create_study()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = this_worker().rpartition(":")[0]
+    for _ in range(2):
+        trial = study.ask()
+        trial.set_user_attr("worker", f"{host}:{ended.pid}")
+        assert sweep_dead(study) == [trial.number]
+    assert not study.get_trials(states=(TrialState.WAITING,))
+
+
 def test_seeds_differ_and_repeat() -> None:
     seeds = {derive_seed(seed, number) for seed in range(10) for number in range(10)}
     assert len(seeds) == 100

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nas_optuna.errors import InputError
+from nas_optuna.errors import InputError, NothingFound
 from nas_optuna.interrupt import EXIT_CODE
 
+NOTHING_FOUND_CODE = 1
 INPUT_ERROR_CODE = 2
 
 # Steps of small networks end in less time than OpenMP's threads wait for one another by spinning, which
@@ -20,6 +24,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _composed = False
+_exit_code = 0
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="config")
@@ -34,15 +39,27 @@ def _run(config: DictConfig) -> float | tuple[float, ...]:
         return search(config)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(INPUT_ERROR_CODE)
+        return _fail(INPUT_ERROR_CODE)
+    except NothingFound:
+        return _fail(NOTHING_FOUND_CODE)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
+
+
+def _fail(code: int) -> float:
+    """End this search; in a multirun the others go on, and the exit code comes at the end."""
+    global _exit_code
+    _exit_code = code
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        sys.exit(code)
+    return math.nan
 
 
 def main() -> None:
     """Entry point of ``python -m nas_optuna``."""
     try:
         _run()
+        sys.exit(_exit_code)
     except SystemExit as error:
         # Hydra ends with 1 when it can't compose the configuration, having said why
         if error.code == 1 and not _composed:

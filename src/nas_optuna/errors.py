@@ -1,4 +1,4 @@
-"""The one exception that means "the request is wrong", as opposed to "the program is wrong"."""
+"""Exceptions that mean "the request is wrong" or "it found nothing", as opposed to "the program is wrong"."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class InputError(ValueError):
     Its message is one line that names the value, the rule it broke and the cure. The command line
     prints it without a traceback and exits with code 2.
     """
+
+
+class NothingFound(Exception):
+    """A search ended without a network that was trained to the end. What is known was reported."""
 
 
 def check_number(

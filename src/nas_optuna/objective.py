@@ -9,10 +9,18 @@ from dataclasses import dataclass
 import optuna
 import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, TrialState
-from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
+from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from nas_optuna.data import ImageData
-from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, PruningCallback, StopCallback, Training
+from nas_optuna.estimation import (
+    EpochCallback,
+    Fidelity,
+    Objectives,
+    PruningCallback,
+    StopCallback,
+    Training,
+    is_out_of_memory,
+)
 from nas_optuna.results import Display
 from nas_optuna.space import Architecture, Costs, measure_costs
 from nas_optuna.study import derive_seed, is_feasible, this_worker
@@ -81,9 +89,9 @@ class Objective:
 
     def _refuse_oversized(self, trial: optuna.Trial, costs: Costs) -> tuple[float, ...] | None:
         excess = self.objectives.excess(costs)
-        # every trial has every constraint: GPSampler wants the same ones everywhere
-        for name, value in excess.items():
-            trial.set_constraint(name, value)
+        # one for all limits, and where there is none as well: limits may change when a study goes on,
+        # and GPSampler wants the same constraints in every trial
+        trial.set_constraint("limits", max(excess.values(), default=-1.0))
         over = [name for name, value in excess.items() if value > 0]
         if not over:
             return None
@@ -122,7 +130,7 @@ class Objective:
                 architecture, self.data, fidelity=self.fidelity, seed=seed, callbacks=callbacks
             )
         except Exception as error:
-            if not (is_oom_error(error) or isinstance(error, MemoryError)):
+            if not is_out_of_memory(error):
                 raise
             garbage_collection_cuda()
             return self._infeasible(trial, costs, "out of memory", trained=1.0)

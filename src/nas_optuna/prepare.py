@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from omegaconf import DictConfig
@@ -24,6 +24,8 @@ from nas_optuna.estimation import (
 from nas_optuna.objective import Space
 from nas_optuna.results import FinalSettings
 from nas_optuna.study import Budget, check_same, derive_seed, open_study, sweep_dead
+
+_Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def prepare(config: DictConfig) -> Parts:
     """
     budget = Budget(config.n_trials, config.timeout)
     check_number("seed", config.seed, whole=True, at_least=0)
-    settings = PlanSettings(**plain(config, "plan"))
-    final = FinalSettings(**plain(config, "final"))
+    settings = _settings(PlanSettings, config, "plan")
+    final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
     objectives: Objectives = build(config, "objective")
     space: Space = build(config, "space")
@@ -78,8 +80,7 @@ def prepare(config: DictConfig) -> Parts:
         open_training, space, data, settings=settings, timeout=budget.timeout
     )
     study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
-    # pruners may refer to the plan's numbers, so they are built with them
-    training: Training = build(config, "estimation", **asdict(plan.fidelity))
+    training = _build_training(config, plan.fidelity)
     study.pruner = training.pruner
     return Parts(
         budget=budget,
@@ -98,12 +99,22 @@ def prepare(config: DictConfig) -> Parts:
 
 
 def _open(config: DictConfig, objectives: Objectives, data: ImageData, folder: Path) -> optuna.Study:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
+        ) from error
     study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
     estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
-    images = {"classes": len(data.classes), "input_shape": list(data.input_shape), "images": data.fingerprint}
+    images = {
+        "classes": len(data.classes),
+        "input_shape": list(data.input_shape),
+        "images": data.fingerprint,
+        "augmentation": plain(config, "data").get("augmentation"),
+    }
     check_same(study, {"space": plain(config, "space"), "data": images, "estimation": estimation})
     sweep_dead(study)
     study.sampler = _build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
@@ -129,19 +140,28 @@ def _study_folder(config: DictConfig) -> Path:
     name = str(config.study_name)
     if not name or "/" in name or name in (".", ".."):
         raise InputError(f"study_name: {name!r} must be a name without slashes: it becomes a folder.")
-    folder = Path(str(config.study_dir)).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"study_dir: {str(folder)!r} is a file. Give a folder, or the name of a new one.")
-    return folder
+    return Path(str(config.study_dir))
+
+
+def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
+    values, known = plain(config, key), list(kind.__annotations__)
+    if not isinstance(values, dict) or set(values) != set(known):
+        raise InputError(f"{key}: {values!r} must have exactly the keys {', '.join(known)}.")
+    return kind(**values)
 
 
 def _check_training(config: DictConfig) -> Training:
     """The training with its length still open; its pruner is checked at some length, and left out."""
-    with_epochs = config.copy()
-    # in the configuration and not beside it: pruners refer to it
-    with_epochs.estimation.epochs = config.estimation.epochs or DEFAULT_EPOCHS
-    build(with_epochs, "estimation")
+    _build_training(config, Fidelity(config.estimation.epochs or DEFAULT_EPOCHS))
     training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+    return training
+
+
+def _build_training(config: DictConfig, fidelity: Fidelity) -> Training:
+    """The training at a length, which is written into the configuration because pruners refer to it."""
+    planned = config.copy()
+    planned.estimation.update(asdict(fidelity))
+    training: Training = build(planned, "estimation")
     return training
 
 

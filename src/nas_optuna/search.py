@@ -9,6 +9,7 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
+from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import Fidelity, plan_final
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
@@ -49,7 +50,8 @@ def search(config: DictConfig) -> float | tuple[float, ...]:
 
     Raises:
         InputError: The request is wrong. Nothing was trained.
-        SystemExit: The user interrupted, or no network could be trained. What is known was reported.
+        NothingFound: No network was trained to the end. What is known was reported.
+        SystemExit: The user interrupted. What is known was reported.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with Interrupt() as interrupt:
@@ -61,7 +63,7 @@ def search(config: DictConfig) -> float | tuple[float, ...]:
     if interrupt.requested:
         raise SystemExit(EXIT_CODE)
     if run.winner is None:
-        raise SystemExit(1)
+        raise NothingFound
     values = tuple(run.winner.values)
     return values[0] if len(values) == 1 else values
 

@@ -111,7 +111,9 @@ def sweep_dead(study: optuna.Study) -> list[int]:
     dead = [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))]
     for trial in dead:
         study.tell(trial.number, state=TrialState.FAIL)
-        requeue(study, trial)
+        # not a second time: it may be this network that kills its process
+        if "retry_of" not in trial.user_attrs:
+            requeue(study, trial)
     return [trial.number for trial in dead]
 
 

@@ -47,7 +47,7 @@ def test_division_is_stratified_disjoint_and_seeded(image_folder: Path) -> None:
     assert set(other._listings["test"].paths) != paths["test"]
 
 
-@pytest.mark.parametrize("validation", ["validation", "val"])
+@pytest.mark.parametrize("validation", ["validation", "val", "valid"])
 def test_split_folders_are_kept_apart(tmp_path: Path, validation: str) -> None:
     for name, count in (("train", 12), (validation, 6), ("test", 4)):
         make_images(tmp_path / name, count=count)
@@ -79,6 +79,19 @@ def test_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path) -> None:
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     save(tmp_path, "ink.tiff", Image.new("CMYK", (9, 9), (0, 255, 255, 0)))
     assert pixel(tmp_path, "ink.tiff") == [255, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_few_colours_are_scaled_as_smoothly_as_many(tmp_path: Path, mode: str) -> None:
+    lines = np.full((512, 512), 255, dtype=np.uint8)
+    lines[::32] = lines[1::32] = lines[2::32] = 0
+    image = Image.fromarray(lines)
+    save(tmp_path, "grey.png", image)
+    image.convert(mode).save(tmp_path / "left" / "few.png")
+    data = folder(tmp_path, image_size=32)
+    few, grey = (data._decode(tmp_path / "left" / name).astype(int) for name in ("few.png", "grey.png"))
+    assert abs(few - grey).max() <= 2
+    assert grey.std() > 5
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -118,10 +131,19 @@ def test_class_of_the_test_images_must_be_known(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
-def test_class_too_small_to_divide_is_refused(image_folder: Path) -> None:
-    make_images(image_folder, count=1, classes=("rare",))
-    with pytest.raises(InputError, match=r"a class has 1 image\(s\)"):
-        folder(image_folder)
+@pytest.mark.parametrize("count", [1, 2])
+def test_class_too_small_to_divide_is_refused(tmp_path: Path, count: int) -> None:
+    make_images(tmp_path, count=40)
+    make_images(tmp_path, count=count, classes=("rare",))
+    with pytest.raises(InputError, match=rf"a class has {count} image\(s\)"):
+        folder(tmp_path)
+
+
+def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path) -> None:
+    for name in ("Training", "Testing"):
+        make_images(tmp_path / name, count=10)
+    with pytest.raises(InputError, match=r"Testing, Training .* look like splits"):
+        folder(tmp_path)
 
 
 @pytest.mark.parametrize(

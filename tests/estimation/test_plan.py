@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from conftest import make_training
 
@@ -45,8 +47,14 @@ def test_little_time_shortens_epochs_rather_than_their_number(digits: Digits, sp
 
 @pytest.mark.usefixtures("speed")
 def test_much_time_gives_no_more_than_the_most_epochs(digits: Digits, space: ResConv) -> None:
-    made = plan(digits, space, timeout=1e6)
-    assert made == Fidelity(30, 1.0, 288)
+    settings = dataclasses.replace(SETTINGS, max_epochs=50)
+    made = make_plan(open_training(), space, digits, settings=settings, timeout=1e6)
+    assert made.fidelity == Fidelity(50, 1.0, 288)
+
+
+@pytest.mark.usefixtures("speed")
+def test_small_data_may_have_more_epochs_to_have_enough_steps(digits: Digits, space: ResConv) -> None:
+    assert plan(digits, space, timeout=1e6).epochs == 600 // (1150 // 64)
 
 
 @pytest.mark.usefixtures("speed")

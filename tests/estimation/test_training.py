@@ -77,7 +77,8 @@ def test_divergence_is_noticed_and_stops_the_training(digits: Digits) -> None:
 
 
 def test_stopping_ends_within_a_step_and_never_tests(digits: Digits) -> None:
-    stop = StopCallback(lambda: "enough")
+    reasons = iter([None, None, "enough"])
+    stop = StopCallback(lambda: next(reasons))  # asked a fourth time, it would raise
     module = make_training().fit(
         ARCHITECTURE, digits, fidelity=Fidelity(5), seed=0, callbacks=[stop], with_validation=True, test=True
     )

@@ -117,12 +117,17 @@ class TorchvisionData(ImageData):
         # imports torchvision's models as well, which takes a second that other data sets need not wait for
         from torchvision import datasets
 
-        factory = getattr(datasets, self._name)
+        factory = getattr(datasets, self._name, None)
+        if factory is None:
+            raise InputError(f"data.name: {self._name!r} is no data set of torchvision; CIFAR10 is one.")
         try:
             return factory(str(self._root), train=train, download=True)
+        except TypeError as error:
+            raise InputError(f"data.name: {self._name!r} has no train and test split to ask for.") from error
         except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"data.root: {self._name} is not in {str(self._root)!r} and can't be downloaded ({error}). "
+                f"data.root: {self._name} is not in {str(self._root)!r} and can't be downloaded ({reason}). "
                 "Point data.root at a copy of it, or at a folder of train/class/* and test/class/* images, "
                 "or run +experiment=digits, which needs no download."
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from nas_optuna.errors import InputError, check_number
 
 _Result = TypeVar("_Result")
 
+_SPLIT_LIKE = re.compile(r"(.*_)?(train|training|valid|val|validation|test|testing)", re.IGNORECASE)
 _SMALL_FILE = 32_768  # bytes
 
 
@@ -121,12 +123,22 @@ class ImageFolder(ImageData):
 
 
 def find_split_folders(root: Path) -> dict[SplitName, Path]:
-    """The splits that have a folder of their own; empty where ``root`` itself holds the classes."""
+    """The folder of each split that has one; ``root`` itself where it holds the classes.
+
+    Raises:
+        InputError: All folders are named like splits, but none ``train``.
+    """
     if not (root / "train").is_dir():
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+        if folders and all(map(_SPLIT_LIKE.fullmatch, folders)):
+            raise InputError(
+                f"data.root: the folders {', '.join(folders)} in {str(root)!r} look like splits, but none is "
+                "named 'train'. Name them train, validation and test."
+            )
         return {"train": root}
     names: dict[SplitName, tuple[str, ...]] = {
         "train": ("train",),
-        "validation": ("validation", "val"),
+        "validation": ("validation", "val", "valid"),
         "test": ("test",),
     }
     found = {
@@ -177,6 +189,9 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode in ("1", "P"):
+        # neither can hold the shades between two pixels, which scaling makes
+        return image.convert("RGB")
     if image.mode.startswith("I"):
         # Pillow would cut values above 255 off
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))

@@ -146,4 +146,10 @@ def divide(labels: NDArray[np.int64], share: float, *, seed: int, key: str) -> t
     first, second = train_test_split(
         np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed
     )
+    parts = [np.bincount(labels[part], minlength=len(counts)) for part in (first, second)]
+    if min(part.min() for part in parts) == 0:
+        raise InputError(
+            f"a class has {smallest} image(s), too few to be in both parts of a division by {key}={share}. "
+            "Add images to it, or give a larger share."
+        )
     return first, second

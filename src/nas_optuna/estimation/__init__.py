@@ -4,7 +4,7 @@ from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback, Stop
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
-from nas_optuna.estimation.training import Fidelity, Training
+from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 
 __all__ = [
     "DEFAULT_EPOCHS",
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "StopCallback",
     "Training",
+    "is_out_of_memory",
     "make_plan",
     "plan_final",
 ]

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import optuna
 
-from nas_optuna.data import ImageData
+from nas_optuna.data import ImageData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
-from nas_optuna.estimation.training import Fidelity, Speed, Training
+from nas_optuna.estimation.training import Fidelity, Speed, Training, is_out_of_memory
 from nas_optuna.space import Architecture
 
 DEFAULT_EPOCHS = 20
 TIMED_NETWORKS = 5
 FEWEST_VALIDATION_IMAGES = 500  # that judge an epoch on the way
 VALIDATION_TIME = 0.15  # of a training
+STEPS_OF_SMALL_DATA = 600  # that a training may have, whatever max_epochs says ...
+MOST_EPOCHS_OF_SMALL_DATA = 100  # ... within so many epochs
 OVERHEAD = 1.1  # of a whole training over its bare steps
 
 
@@ -29,7 +31,8 @@ class PlanSettings:
         search_share: Part of the timeout that the search takes.
         finalists_share: Part that comparing the best few takes; the final training has the rest.
         min_epochs: An epoch visits a part of the images rather than letting epochs fall below this.
-        max_epochs: More epochs than this are not planned, however much time there is.
+        max_epochs: More epochs than this are not planned, however much time there is; unless the data
+            is so small that they have few steps.
     """
 
     full_trainings: int
@@ -120,7 +123,8 @@ def plan_final(
     speed = training.time_steps(architecture, data)
     images = len(data.split("train")) + len(data.split("validation"))
     passes = seconds / (images * speed.training * OVERHEAD)
-    epochs = int(min(2 * settings.max_epochs, max(settings.min_epochs, passes)))
+    most = 2 * _most_epochs(images, training, settings)
+    epochs = int(min(most, max(settings.min_epochs, passes)))
     return Fidelity(epochs, data_share=min(1.0, max(passes / epochs, training.batch_size / images)))
 
 
@@ -128,7 +132,18 @@ def _typical_speed(
     training: Training, space: Callable[[optuna.trial.BaseTrial], Architecture], data: ImageData
 ) -> Speed:
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    speeds = [training.time_steps(space(drawn.ask()), data) for _ in range(TIMED_NETWORKS)]
+    speeds = []
+    for _ in range(TIMED_NETWORKS):
+        try:
+            speeds.append(training.time_steps(space(drawn.ask()), data))
+        except Exception as error:  # whatever a device raises when its memory is full
+            if not is_out_of_memory(error):
+                raise
+    if not speeds:
+        raise InputError(
+            f"estimation.batch_size: none of {TIMED_NETWORKS} networks of this space fits into the memory "
+            f"with {training.batch_size} images a step. Take fewer, or a smaller space."
+        )
     # the mean, not the median: what counts is the sum over all trainings
     return Speed(
         training=statistics.mean(speed.training for speed in speeds),
@@ -156,11 +171,17 @@ def _fit(
         epochs = given.epochs
     else:
         passes = seconds / ((given.data_share or 1.0) * one_pass + validating)
-        epochs = int(min(settings.max_epochs, max(settings.min_epochs, passes)))
+        most = _most_epochs(images, given, settings)
+        epochs = int(min(most, max(settings.min_epochs, passes)))
     share = given.data_share or max(0.0, seconds / epochs - validating) / one_pass
     # at least a few steps an epoch, or there is nothing to judge
     fewest = min(1.0, 4 * given.batch_size / images)
     return Fidelity(epochs, round(min(1.0, max(fewest, share)), 4), judged)
+
+
+def _most_epochs(images: int, training: Training, settings: PlanSettings) -> int:
+    steps = steps_per_epoch(images, batch_size=training.batch_size, data_share=1.0)
+    return max(settings.max_epochs, min(MOST_EPOCHS_OF_SMALL_DATA, STEPS_OF_SMALL_DATA // steps))
 
 
 def _seconds(fidelity: Fidelity, speed: Speed, *, images: int, validation_images: int) -> float:

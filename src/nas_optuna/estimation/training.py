@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import optuna
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.memory import is_oom_error
 
 from nas_optuna.data import ImageData, TrainingData, evaluation_batch_size
 from nas_optuna.errors import InputError, check_number, check_one_of
@@ -45,6 +46,11 @@ class Speed:
 
     training: float
     validation: float
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a network is too large for its device."""
+    return is_oom_error(error) or isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 class Training:
@@ -88,6 +94,11 @@ class Training:
             check_number("estimation.validation_images", validation_images, whole=True, at_least=1)
         check_number("estimation.batch_size", batch_size, whole=True, at_least=2)
         check_one_of("estimation.device", device, ("auto", "cpu", "cuda", "mps"))
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available.get(device, True):
+            raise InputError(
+                f"estimation.device: this machine, or this torch, has no {device!r}; use auto or cpu."
+            )
         check_one_of("estimation.precision", precision, ("32-true", "bf16-mixed", "16-mixed"))
         self.epochs, self.data_share, self.validation_images = epochs, data_share, validation_images
         self.batch_size = batch_size

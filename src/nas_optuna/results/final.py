@@ -198,15 +198,20 @@ class Finals:
     def _fit(self, architecture: Architecture, fidelity: Fidelity, seed: int, *, final: bool = False) -> Any:
         stop = StopCallback(lambda: "interrupted" if self._interrupt.requested else None)
         epoch = EpochCallback(lambda number, accuracy: self._display.epoch(number, accuracy, fidelity.epochs))
-        module = self._training.fit(
-            architecture,
-            self._data,
-            fidelity=fidelity,
-            seed=seed,
-            callbacks=[stop, epoch],
-            with_validation=final,
-            test=final,
-        )
+        try:
+            module = self._training.fit(
+                architecture,
+                self._data,
+                fidelity=fidelity,
+                seed=seed,
+                callbacks=[stop, epoch],
+                with_validation=final,
+                test=final,
+            )
+        except Exception as error:  # what was found is reported all the same
+            raise FinalTrainingFailed(
+                f"training again failed with {type(error).__name__}: {error}"
+            ) from error
         if stop.stopped:
             raise Interrupted
         return module

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from nas_optuna.interrupt import Interrupt
+
+SLOW_TO_END = """
+import time
+from nas_optuna.interrupt import Interrupt
+with Interrupt() as interrupt:
+    print("started", flush=True)
+    while not interrupt.requested:
+        time.sleep(0.01)
+    print("requested", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_second_ctrl_c_ends_at_once_what_would_take_long_to_end_in_order() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_END], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for said in ("started", "requested"):
+        assert process.stdout.readline().strip() == said
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "press Ctrl-C again to end at once" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_is_python_s_own_again_after_an_undisturbed_search() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        assert signal.getsignal(signal.SIGINT) != before
+    assert not interrupt.requested
+    assert signal.getsignal(signal.SIGINT) == before
