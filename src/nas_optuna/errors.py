@@ -46,7 +46,7 @@ def check_number(
         and (at_most is None or value <= at_most)
     )
     if not fulfilled:
-        rule = " ".join(["a whole number" if whole else "a number", " and ".join(stated)]).strip()
+        rule = ", ".join(["a whole number" if whole else "a number", *stated])
         raise InputError(f"{key}: {value!r} must be {rule}.")
 
 

@@ -58,5 +58,5 @@ def test_impossible_range_names_key_and_rule(value: Any, rule: str) -> None:
 
 
 def test_options_below_the_minimum_are_refused() -> None:
-    with pytest.raises(InputError, match="width: 0 must be a whole number at least 1"):
+    with pytest.raises(InputError, match="width: 0 must be a whole number, at least 1"):
         parse_integers("width", [8, 0], minimum=1)
