@@ -87,7 +87,7 @@ def make_training(**changes: object) -> Training:
         "precision": "32-true",
         "pruner": optuna.pruners.NopPruner(),
     }
-    return Training(**(settings | changes))  # type: ignore[arg-type]
+    return Training(**(settings | changes))
 
 
 def compose_config(*overrides: str) -> DictConfig:

@@ -64,7 +64,7 @@ def run(
         stop_reason=stop_reason,
     )
     study = optuna.create_study(
-        directions=list(objectives.directions.values()),  # type: ignore[arg-type]
+        directions=list(objectives.directions.values()),
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     study.optimize(objective, n_trials=trials, catch=(Exception,))

@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
@@ -16,7 +18,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: object = None
+        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -28,7 +30,7 @@ class Interrupt:
     ) -> None:
         # after a Ctrl-C the process is on its way out, and a second one must still end it at once
         if self._previous is not None and not self.requested:
-            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+            signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -65,4 +65,4 @@ def test_images_of_one_pixel_survive() -> None:
 @pytest.mark.parametrize("wrong", [{"crop": -1}, {"flip": 1.5}, {"cutout": 0.5}])
 def test_impossible_setting_is_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"data.augmentation.{next(iter(wrong))}"):
-        Augmentation(**wrong)  # type: ignore[arg-type]
+        Augmentation(**wrong)

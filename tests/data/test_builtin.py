@@ -84,7 +84,7 @@ def test_digits_use_the_whole_range_of_a_byte(digits: Digits) -> None:
 
 def test_splits_are_stratified(digits: Digits) -> None:
     for name in ("train", "validation", "test"):
-        counts = torch.bincount(digits.split(name).labels)  # type: ignore[arg-type]
+        counts = torch.bincount(digits.split(name).labels)
         assert counts.max() - counts.min() < 0.15 * counts.float().mean()
 
 

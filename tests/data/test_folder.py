@@ -13,7 +13,7 @@ from nas_optuna.errors import InputError
 
 
 def folder(root: Path, **settings: object) -> ImageFolder:
-    data = ImageFolder(root=str(root), **({"image_size": 8} | settings))  # type: ignore[arg-type]
+    data = ImageFolder(root=str(root), **({"image_size": 8} | settings))
     data.prepare()
     return data
 
@@ -52,7 +52,7 @@ def test_split_folders_are_kept_apart(tmp_path: Path, validation: str) -> None:
     for name, count in (("train", 12), (validation, 6), ("test", 4)):
         make_images(tmp_path / name, count=count)
     data = folder(tmp_path)
-    assert {name: len(data.split(name)) for name in ("train", "validation", "test")} == {  # type: ignore[arg-type]
+    assert {name: len(data.split(name)) for name in ("train", "validation", "test")} == {
         "train": 24,
         "validation": 12,
         "test": 8,

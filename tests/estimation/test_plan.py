@@ -77,7 +77,7 @@ def test_too_short_a_timeout_says_how_much_is_needed(digits: Digits, space: ResC
 @pytest.mark.usefixtures("speed")
 @pytest.mark.parametrize(("seconds", "epochs", "share"), [(1.5, 8, 0.12), (40, 25, 1.0), (1e6, 60, 1.0)])
 def test_final_training_fills_its_time(digits: Digits, seconds: float, epochs: int, share: float) -> None:
-    made = plan_final(open_training(), None, digits, seconds=seconds, settings=SETTINGS)  # type: ignore[arg-type]
+    made = plan_final(open_training(), None, digits, seconds=seconds, settings=SETTINGS)
     assert made.epochs == epochs
     assert made.data_share == pytest.approx(share, abs=0.05)
 
@@ -101,4 +101,4 @@ def test_impossible_setting_is_named(wrong: dict[str, float]) -> None:
         "max_epochs": 30,
     }
     with pytest.raises(InputError, match=f"plan.{next(iter(wrong))}"):
-        PlanSettings(**(settings | wrong))  # type: ignore[arg-type]
+        PlanSettings(**(settings | wrong))

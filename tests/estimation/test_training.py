@@ -28,7 +28,7 @@ def test_last_epoch_is_judged_on_all_validation_images(digits: Digits) -> None:
 
     class Count(pl.Callback):
         def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            judged.append(pl_module._images)  # type: ignore[arg-type]
+            judged.append(pl_module._images)
 
     length = Fidelity(3, data_share=0.2, validation_images=50)
     make_training().fit(ARCHITECTURE, digits, fidelity=length, seed=0, callbacks=[Count()])
@@ -98,7 +98,7 @@ def test_final_training_sees_train_and_validation_and_tests(digits: Digits) -> N
         digits,
         fidelity=Fidelity(1),
         seed=0,
-        callbacks=[StopCallback(count)],  # type: ignore[arg-type,func-returns-value]
+        callbacks=[StopCallback(count)],
         with_validation=True,
         test=True,
     )
@@ -112,7 +112,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
     recipe = Recipe(learning_rate=0.1, warmup=0.2, momentum=0.9, weight_decay=0.01, label_smoothing=0.0)
     module = Classifier(network, recipe)
-    module._trainer = type("Steps", (), {"estimated_stepping_batches": 10})()  # type: ignore[assignment]
+    module._trainer = type("Steps", (), {"estimated_stepping_batches": 10})()
     decayed, free = module.configure_optimizers()["optimizer"].param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
     assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}

@@ -7,6 +7,7 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import optuna
 import pytorch_lightning as pl
@@ -18,6 +19,8 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.callbacks import StepTimer
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.space import Architecture, Network
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Lightning's own use of torch, which a user can do nothing about
@@ -81,7 +84,7 @@ class Training:
         weight_decay: float,
         label_smoothing: float,
         device: str,
-        precision: str,
+        precision: Precision,
         pruner: optuna.pruners.BasePruner,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
@@ -99,7 +102,7 @@ class Training:
             raise InputError(
                 f"estimation.device: this machine, or this torch, has no {device!r}; use auto or cpu."
             )
-        check_one_of("estimation.precision", precision, ("32-true", "bf16-mixed", "16-mixed"))
+        check_one_of("estimation.precision", precision, get_args(Precision))
         self.epochs, self.data_share, self.validation_images = epochs, data_share, validation_images
         self.batch_size = batch_size
         self.device = device
@@ -144,7 +147,7 @@ class Training:
             seed=seed,
             with_validation=with_validation,
         )
-        trainer = self._trainer(fidelity.epochs, callbacks, validates=not with_validation)
+        trainer = self._trainer(fidelity.epochs, callbacks, validation_batches=0 if with_validation else None)
         trainer.fit(module, datamodule=feed)
         if test and not trainer.should_stop:
             trainer.test(module, datamodule=feed, verbose=False)
@@ -170,9 +173,7 @@ class Training:
         images = len(data.split("train"))
         batch = min(self.batch_size, images)
         feed = TrainingData(data, batch_size=batch, data_share=1.0, seed=0)
-        trainer = self._trainer(
-            1, [timer], validates=True, limit_train_batches=steps + 2, limit_val_batches=2
-        )
+        trainer = self._trainer(1, [timer], training_batches=steps + 2, validation_batches=2)
         trainer.fit(Classifier(self.build(architecture, data, seed=0), self.recipe), datamodule=feed)
         judged = min(evaluation_batch_size(trainer.strategy.root_device), len(data.split("validation")))
         return Speed(
@@ -181,13 +182,18 @@ class Training:
         )
 
     def _trainer(
-        self, epochs: int, callbacks: Sequence[pl.Callback], *, validates: bool, **limits: int
+        self,
+        epochs: int,
+        callbacks: Sequence[pl.Callback],
+        *,
+        training_batches: int | None = None,
+        validation_batches: int | None = None,
     ) -> pl.Trainer:
         on_cuda = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
         return pl.Trainer(
             accelerator=self.device,
             devices=1,
-            precision=self.precision,  # type: ignore[arg-type]
+            precision=self.precision,
             max_epochs=epochs,
             callbacks=list(callbacks),
             # only CUDA has kernels that differ from run to run by default
@@ -195,10 +201,10 @@ class Training:
             num_sanity_val_steps=0,
             # the last epoch's validation differs from the others'
             reload_dataloaders_every_n_epochs=1,
-            limit_val_batches=limits.pop("limit_val_batches", 1.0 if validates else 0),
+            limit_train_batches=training_batches,
+            limit_val_batches=validation_batches,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **limits,  # type: ignore[arg-type]
         )
