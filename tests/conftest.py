@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Training
-from nas_optuna.space import ResConv
+from nas_optuna.space import LAYERS, Stages
 
 # the shortest search that still does everything
 SHORT = (
@@ -43,6 +43,14 @@ def _quiet_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
+@pytest.fixture(autouse=True)
+def _forget_layers() -> Iterator[None]:
+    known = dict(LAYERS)
+    yield
+    LAYERS.clear()
+    LAYERS.update(known)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Digits:
     data = Digits()
@@ -51,13 +59,13 @@ def digits() -> Digits:
 
 
 @pytest.fixture
-def space() -> ResConv:
+def space() -> Stages:
     return make_space()
 
 
-def make_space(**block: object) -> ResConv:
+def make_space(**block: object) -> Stages:
     """Two stages, small enough to train in a moment."""
-    return ResConv(
+    return Stages(
         stem={"width": 8, "kernel": 3, "stride": 1},
         stages={
             "stage1": {

@@ -42,7 +42,7 @@ def refuse_in_one_line(command: Command, *overrides: str) -> str:
         ("estimation=halfing", ("halfing", "full", "halving", "hyperband", "median")),
         ("objective=speed", ("speed", "accuracy", "accuracy_macs")),
         ("data=mnist", ("mnist", "cifar10", "digits", "fashion_mnist", "folder")),
-        ("space=conv", ("resconv",)),
+        ("space=conv", ("resconv", "mobile", "plain", "conv1d")),
     ],
 )
 def test_unknown_name_lists_the_known_ones(command: Command, override: str, known: tuple[str, ...]) -> None:
@@ -57,7 +57,7 @@ def test_unknown_key_is_named(command: Command) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("space.block.layer=[conv,convv]", ("space.block.layer", "'convv'", "conv, dwsep")),
+        ("space.block.layer=[conv,convv]", ("space.block.layer", "'convv'", "conv, convnext, dwsep")),
         ("space.block.kernel=[]", ("space.block.kernel", "empty")),
         ("space.stages.stage1.depth.low=9", ("space.stages.stage1.depth", "low 9", "high 2")),
         ("n_trials=0", ("n_trials", "0", "at least 1")),

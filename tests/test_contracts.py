@@ -10,10 +10,11 @@ import optuna
 import pytest
 from conftest import SHORT, compose_config
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import nas_optuna
 from nas_optuna.configuration import build
-from nas_optuna.data import ImageData
+from nas_optuna.data import LabelledData
 from nas_optuna.estimation import Objectives, PlanSettings, Training
 from nas_optuna.prepare import prepare
 from nas_optuna.results import FinalSettings
@@ -30,13 +31,12 @@ def names(group: str) -> list[str]:
 
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_experiment_composes_into_the_parts_of_a_search(experiment: str) -> None:
-    config = (
-        compose_config(f"+experiment={experiment}", "data.root=somewhere")
-        if experiment != "digits"
-        else (compose_config("+experiment=digits"))
-    )
+    config = compose_config(f"+experiment={experiment}")
+    for key in ("root", "path"):
+        if OmegaConf.is_missing(config.data, key):
+            config.data[key] = "somewhere.csv"
     assert config.n_trials or config.timeout
-    assert isinstance(build(config, "data"), ImageData)
+    assert isinstance(build(config, "data"), LabelledData)
     assert isinstance(build(config, "strategy"), optuna.samplers.BaseSampler)
     assert isinstance(build(config, "objective"), Objectives)
     assert isinstance(build(config, "estimation", pruner=optuna.pruners.NopPruner()), Training)
@@ -123,7 +123,7 @@ ALLOWED = {
     "configuration": {"errors"},
     "results": {"errors", "space", "data", "estimation", "study", "interrupt"},
     "objective": {"data", "estimation", "results", "space", "study"},
-    "prepare": {"configuration", "data", "errors", "estimation", "objective", "results", "study"},
+    "prepare": {"configuration", "data", "errors", "estimation", "objective", "results", "space", "study"},
     "search": {"errors", "estimation", "interrupt", "objective", "prepare", "results", "study"},
     "cli": {"errors", "interrupt", "search"},
     "__main__": {"cli"},

@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import make_space, make_training
 from optuna.trial import TrialState
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Objectives
 from nas_optuna.objective import Objective
 from nas_optuna.results import Display
-from nas_optuna.space import LAYERS
+from nas_optuna.space import register_layer
 from nas_optuna.space.layers import Convolution
 from nas_optuna.study import Budget
 
@@ -71,8 +71,8 @@ def run(
     return study
 
 
-def with_layer(monkeypatch: pytest.MonkeyPatch, layer: Any) -> dict[str, Any]:
-    monkeypatch.setitem(LAYERS, "odd", layer)
+def with_layer(layer: type[nn.Module]) -> dict[str, Any]:
+    register_layer("odd", layer)
     return {"layer": "odd", "residual": False}
 
 
@@ -87,17 +87,15 @@ def test_diverging_network_is_infeasible_and_never_best(digits: Digits, objectiv
     assert study.best_trials == []
 
 
-def test_network_beyond_the_memory_is_infeasible(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = run(digits, block=with_layer(monkeypatch, Greedy)).trials[0]
+def test_network_beyond_the_memory_is_infeasible(digits: Digits) -> None:
+    trial = run(digits, block=with_layer(Greedy)).trials[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["infeasible"] == "out of memory"
     assert trial.constraints == {"limits": -1.0, "trained": 1.0}
 
 
-def test_error_of_a_layer_fails_its_trial_and_keeps_the_traceback(
-    digits: Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = run(digits, block=with_layer(monkeypatch, Broken)).trials[0]
+def test_error_of_a_layer_fails_its_trial_and_keeps_the_traceback(digits: Digits) -> None:
+    trial = run(digits, block=with_layer(Broken)).trials[0]
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["error"] == "KeyError: 'a mistake'"
     assert "in forward" in trial.user_attrs["traceback"]

@@ -69,7 +69,7 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     data.prepare()
     test = data.split("test")
     with torch.no_grad():
-        hits = network(test.images / 255).argmax(dim=1) == test.labels
+        hits = network(test.inputs / 255).argmax(dim=1) == test.labels
     assert hits.float().mean().item() == pytest.approx(said["test"]["accuracy"])
 
 
@@ -350,7 +350,7 @@ def test_values_do_not_depend_on_the_test_images(tmp_path: Path, monkeypatch: py
     def blank_test(self: Digits, name: Any) -> Any:
         split = read(self, name)
         if name == "test":
-            split.images.zero_()
+            split.inputs.zero_()
         return split
 
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -50,7 +51,7 @@ def check_number(
         raise InputError(f"{key}: {value!r} must be {rule}.")
 
 
-def check_one_of(key: str, value: Any, known: tuple[str, ...]) -> None:
+def check_one_of(key: str, value: Any, known: Sequence[Any]) -> None:
     """Raise an ``InputError`` that names ``key`` and the known words unless ``value`` is one of them."""
     if value not in known:
-        raise InputError(f"{key}: {value!r} is unknown; known: {', '.join(known)}.")
+        raise InputError(f"{key}: {value!r} is unknown; known: {', '.join(map(str, known))}.")

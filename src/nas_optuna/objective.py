@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from nas_optuna.data import ImageData
+from nas_optuna.data import LabelledData
 from nas_optuna.estimation import (
+    COSTS,
     EpochCallback,
     Fidelity,
     Objectives,
@@ -22,10 +23,8 @@ from nas_optuna.estimation import (
     is_out_of_memory,
 )
 from nas_optuna.results import Display
-from nas_optuna.space import Architecture, Costs, measure_costs
+from nas_optuna.space import Architecture, Costs, Space, measure_costs
 from nas_optuna.study import derive_seed, is_feasible, this_worker
-
-Space = Callable[[optuna.trial.BaseTrial], Architecture]
 
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 
@@ -54,7 +53,7 @@ class Objective:
     """
 
     space: Space
-    data: ImageData
+    data: LabelledData
     training: Training
     objectives: Objectives
     fidelity: Fidelity
@@ -74,12 +73,12 @@ class Objective:
             raise
 
     def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
-        architecture = self.space(trial)
+        architecture = self.space(trial).canonical()
         costs = measure_costs(architecture, input_shape=self.data.input_shape, classes=len(self.data.classes))
         trial.set_user_attr("network", str(architecture))
         trial.set_user_attr("hash", architecture.hash)
-        trial.set_user_attr("macs", costs.macs)
-        trial.set_user_attr("params", costs.params)
+        for name in COSTS:
+            trial.set_user_attr(name, getattr(costs, name))
         self.display.running(f"trial {trial.number}: {architecture}")
         return (
             self._refuse_oversized(trial, costs)
@@ -159,4 +158,4 @@ class Objective:
 
 def rebuild(space: Space, trial: FrozenTrial) -> Architecture:
     """The network of a finished trial, from its parameters."""
-    return space(optuna.trial.FixedTrial(trial.params))
+    return space.at(trial.params).canonical()

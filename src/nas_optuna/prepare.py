@@ -10,7 +10,7 @@ import optuna
 from omegaconf import DictConfig
 
 from nas_optuna.configuration import build, plain
-from nas_optuna.data import ImageData
+from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
@@ -21,9 +21,11 @@ from nas_optuna.estimation import (
     Training,
     make_plan,
 )
-from nas_optuna.objective import Space
 from nas_optuna.results import FinalSettings
+from nas_optuna.space import Space, measure_costs, resolve_seeds
 from nas_optuna.study import Budget, check_same, derive_seed, open_study, sweep_dead
+
+CHECKED_NETWORKS = 5
 
 _Settings = TypeVar("_Settings")
 
@@ -52,7 +54,7 @@ class Parts:
     settings: PlanSettings
     objectives: Objectives
     space: Space
-    data: ImageData
+    data: LabelledData
     training: Training
     plan: Plan
     study: optuna.Study
@@ -70,11 +72,13 @@ def prepare(config: DictConfig) -> Parts:
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
     objectives: Objectives = build(config, "objective")
-    space: Space = build(config, "space")
+    space = _build_space(config)
+    seeds = resolve_seeds(space)
     open_training = _check_training(config)
     _build_sampler(config, existing=0)
-    data: ImageData = build(config, "data")
+    data: LabelledData = build(config, "data")
     data.prepare()
+    _check_networks(space, data)
     study = _open(config, objectives, data, folder)
     plan = _recall_plan(study, open_training) or make_plan(
         open_training, space, data, settings=settings, timeout=budget.timeout
@@ -82,6 +86,7 @@ def prepare(config: DictConfig) -> Parts:
     study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
     training = _build_training(config, plan.fidelity)
     study.pruner = training.pruner
+    _enqueue(study, seeds)
     return Parts(
         budget=budget,
         seed=config.seed,
@@ -98,7 +103,7 @@ def prepare(config: DictConfig) -> Parts:
     )
 
 
-def _open(config: DictConfig, objectives: Objectives, data: ImageData, folder: Path) -> optuna.Study:
+def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder: Path) -> optuna.Study:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -115,7 +120,9 @@ def _open(config: DictConfig, objectives: Objectives, data: ImageData, folder: P
         "images": data.fingerprint,
         "augmentation": plain(config, "data").get("augmentation"),
     }
-    check_same(study, {"space": plain(config, "space"), "data": images, "estimation": estimation})
+    # what is tried first changes no result
+    space = {name: value for name, value in plain(config, "space").items() if name != "seeds"}
+    check_same(study, {"space": space, "data": images, "estimation": estimation})
     sweep_dead(study)
     study.sampler = _build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
     return study
@@ -148,6 +155,42 @@ def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
     if not isinstance(values, dict) or set(values) != set(known):
         raise InputError(f"{key}: {values!r} must have exactly the keys {', '.join(known)}.")
     return kind(**values)
+
+
+def _build_space(config: DictConfig) -> Space:
+    space = build(config, "space")
+    if not isinstance(space, Space):
+        raise InputError(f"space: {type(space).__name__} must be a nas_optuna.space.Space.")
+    return space
+
+
+def _check_networks(space: Space, data: LabelledData) -> None:
+    """Build a few networks, without memory for their weights, for the data's shape."""
+    dimensions = len(data.input_shape) - 1
+    if space.dimensions != dimensions:
+        kind = {1: "series", 2: "images"}
+        raise InputError(
+            f"space: its networks are for {kind[space.dimensions]}, the data holds {kind[dimensions]}: "
+            f"set space.dimensions={dimensions}, or choose another space or data."
+        )
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(CHECKED_NETWORKS):
+        architecture = space(drawn.ask())
+        try:
+            measure_costs(architecture, input_shape=data.input_shape, classes=len(data.classes))
+        except Exception as error:  # whatever a layer from elsewhere raises
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"space: the network {architecture} can't be built for inputs of {data.input_shape} "
+                f"({type(error).__name__}: {reason}). Change the layer or the decisions that lead to it."
+            ) from error
+
+
+def _enqueue(study: optuna.Study, seeds: dict[str, dict[str, Any]]) -> None:
+    """Let the seeds be tried first in a study that has no trial yet."""
+    if not study.get_trials(deepcopy=False):
+        for label, values in seeds.items():
+            study.enqueue_trial(values, user_attrs={"seed_network": label})
 
 
 def _check_training(config: DictConfig) -> Training:

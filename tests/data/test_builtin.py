@@ -68,7 +68,7 @@ def check(data: ImageData, *, shape: tuple[int, int, int], train: int, validatio
         validation,
         test,
     )
-    assert data.split("test").images.dtype == torch.uint8
+    assert data.split("test").inputs.dtype == torch.uint8
     assert data.split("test").labels.dtype == torch.int64
 
 
@@ -78,7 +78,7 @@ def test_digits(digits: Digits) -> None:
 
 
 def test_digits_use_the_whole_range_of_a_byte(digits: Digits) -> None:
-    images = digits.split("train").images
+    images = digits.split("train").inputs
     assert (int(images.min()), int(images.max())) == (0, 255)
 
 
@@ -90,7 +90,7 @@ def test_splits_are_stratified(digits: Digits) -> None:
 
 def test_normalization_is_that_of_the_training_images(digits: Digits) -> None:
     mean, std = digits.normalization
-    pixels = digits.split("train").images.double() / 255
+    pixels = digits.split("train").inputs.double() / 255
     assert mean == pytest.approx([pixels.mean().item()])
     assert std == pytest.approx([pixels.std(correction=0).item()])
 
@@ -117,7 +117,7 @@ def test_cifar10_from_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     check(data, shape=(3, 32, 32), train=48, validation=12, test=60)
     # the first image of a file is red, then green, then blue planes
     first = torch.from_numpy((np.arange(3072) % 251).astype(np.uint8)).view(3, 32, 32)
-    assert torch.equal(data.split("test").images[0], first)
+    assert torch.equal(data.split("test").inputs[0], first)
 
 
 def test_cifar10_from_a_folder_of_images(tmp_path: Path) -> None:

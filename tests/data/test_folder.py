@@ -32,8 +32,8 @@ def pixel(root: Path, name: str) -> list[int]:
 
 def test_mixed_modes_formats_and_sizes_become_one_tensor(image_folder: Path) -> None:
     split = folder(image_folder).split("train")
-    assert split.images.dtype == torch.uint8
-    assert split.images.shape[1:] == (3, 8, 8)
+    assert split.inputs.dtype == torch.uint8
+    assert split.inputs.shape[1:] == (3, 8, 8)
 
 
 def test_division_is_stratified_disjoint_and_seeded(image_folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_class_of_the_test_images_must_be_known(tmp_path: Path) -> None:
 def test_class_too_small_to_divide_is_refused(tmp_path: Path, count: int) -> None:
     make_images(tmp_path, count=40)
     make_images(tmp_path, count=count, classes=("rare",))
-    with pytest.raises(InputError, match=rf"a class has {count} image\(s\)"):
+    with pytest.raises(InputError, match=rf"a class has {count} example\(s\)"):
         folder(tmp_path)
 
 

@@ -9,7 +9,7 @@ from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Fidelity, PlanSettings, Training, make_plan, plan_final
 from nas_optuna.estimation.training import Speed
-from nas_optuna.space import ResConv
+from nas_optuna.space import Stages
 
 SETTINGS = PlanSettings(
     full_trainings=20, search_share=0.65, finalists_share=0.1, min_epochs=8, max_epochs=30
@@ -26,50 +26,50 @@ def open_training(**changes: object) -> Training:
     return make_training(**({"epochs": None, "data_share": None} | changes))
 
 
-def plan(digits: Digits, space: ResConv, timeout: float | None, **changes: object) -> Fidelity:
+def plan(digits: Digits, space: Stages, timeout: float | None, **changes: object) -> Fidelity:
     return make_plan(open_training(**changes), space, digits, settings=SETTINGS, timeout=timeout).fidelity
 
 
 @pytest.mark.usefixtures("speed")
 @pytest.mark.parametrize("timeout", [100, 300, 600, 900])
-def test_twenty_full_trainings_fit_into_the_search(digits: Digits, space: ResConv, timeout: float) -> None:
+def test_twenty_full_trainings_fit_into_the_search(digits: Digits, space: Stages, timeout: float) -> None:
     made = make_plan(open_training(), space, digits, settings=SETTINGS, timeout=timeout)
     assert made.trial_seconds is not None
     assert 0.7 * timeout * 0.65 < 20 * made.trial_seconds <= timeout * 0.65
 
 
 @pytest.mark.usefixtures("speed")
-def test_little_time_shortens_epochs_rather_than_their_number(digits: Digits, space: ResConv) -> None:
+def test_little_time_shortens_epochs_rather_than_their_number(digits: Digits, space: Stages) -> None:
     made = plan(digits, space, timeout=60)
     assert made.epochs == 8
     assert made.data_share < 1
 
 
 @pytest.mark.usefixtures("speed")
-def test_much_time_gives_no_more_than_the_most_epochs(digits: Digits, space: ResConv) -> None:
+def test_much_time_gives_no_more_than_the_most_epochs(digits: Digits, space: Stages) -> None:
     settings = dataclasses.replace(SETTINGS, max_epochs=50)
     made = make_plan(open_training(), space, digits, settings=settings, timeout=1e6)
     assert made.fidelity == Fidelity(50, 1.0, 288)
 
 
 @pytest.mark.usefixtures("speed")
-def test_small_data_may_have_more_epochs_to_have_enough_steps(digits: Digits, space: ResConv) -> None:
+def test_small_data_may_have_more_epochs_to_have_enough_steps(digits: Digits, space: Stages) -> None:
     assert plan(digits, space, timeout=1e6).epochs == 600 // (1150 // 64)
 
 
 @pytest.mark.usefixtures("speed")
-def test_what_is_set_stays(digits: Digits, space: ResConv) -> None:
+def test_what_is_set_stays(digits: Digits, space: Stages) -> None:
     assert plan(digits, space, timeout=600, epochs=5).epochs == 5
     assert plan(digits, space, timeout=600, data_share=0.5).data_share == 0.5
     assert plan(digits, space, timeout=600, validation_images=100).validation_images == 100
 
 
-def test_without_a_timeout_the_defaults_hold(digits: Digits, space: ResConv) -> None:
+def test_without_a_timeout_the_defaults_hold(digits: Digits, space: Stages) -> None:
     assert plan(digits, space, timeout=None) == Fidelity(20, 1.0, None)
 
 
 @pytest.mark.usefixtures("speed")
-def test_too_short_a_timeout_says_how_much_is_needed(digits: Digits, space: ResConv) -> None:
+def test_too_short_a_timeout_says_how_much_is_needed(digits: Digits, space: Stages) -> None:
     with pytest.raises(InputError, match=r"timeout: 1 s is too short.*Give at least"):
         plan(digits, space, timeout=1)
 
@@ -82,7 +82,7 @@ def test_final_training_fills_its_time(digits: Digits, seconds: float, epochs: i
     assert made.data_share == pytest.approx(share, abs=0.05)
 
 
-def test_steps_are_timed_on_the_real_way(digits: Digits, space: ResConv) -> None:
+def test_steps_are_timed_on_the_real_way(digits: Digits, space: Stages) -> None:
     import optuna
 
     measured = make_training().time_steps(space(optuna.create_study().ask()), digits)

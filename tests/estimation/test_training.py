@@ -14,7 +14,7 @@ from nas_optuna.estimation import Classifier, Fidelity, StopCallback
 from nas_optuna.estimation.module import Recipe, one_cycle
 from nas_optuna.space import Architecture, Block, Stem
 
-ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 3, 2, True), Block("dwsep", 16, 3, 1, False)))
+ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
 
 
 def test_network_learns(digits: Digits) -> None:
@@ -48,7 +48,7 @@ def test_short_epochs_of_a_training_repeat_no_image(digits: Digits) -> None:
         ARCHITECTURE, digits, fidelity=Fidelity(3, data_share=0.3), seed=0, callbacks=[Watch()]
     )
     images = torch.cat(seen).flatten(1)
-    distinct = len(torch.unique(digits.split("train").images.flatten(1), dim=0))
+    distinct = len(torch.unique(digits.split("train").inputs.flatten(1), dim=0))
     assert len(images) - len(torch.unique(images, dim=0)) <= len(digits.split("train")) - distinct
 
 
@@ -59,7 +59,7 @@ def test_same_seed_gives_the_same_weights(digits: Digits) -> None:
     assert first.curve == second.curve
     for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert not torch.equal(first.network.head.weight, other.network.head.weight)
+    assert not torch.equal(first.network.head.linear.weight, other.network.head.linear.weight)
 
 
 def test_training_leaves_the_global_random_state_alone(digits: Digits) -> None:

@@ -11,7 +11,9 @@ from nas_optuna.errors import InputError
 from nas_optuna.results import save
 from nas_optuna.space import Architecture, Block, Network, Stem
 
-ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 3, 2, True), Block("dwsep", 16, 5, 1, False)))
+ARCHITECTURE = Architecture(
+    Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16, choices={"kernel": 5}))
+)
 
 
 @pytest.fixture

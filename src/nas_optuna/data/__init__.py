@@ -1,11 +1,13 @@
-"""What networks learn from: labelled images in memory, with a test split that search never sees."""
+"""What networks learn from: labelled examples in memory, with a test split that search never sees."""
 
 from nas_optuna.data.augmentation import Augmentation
 from nas_optuna.data.builtin import Digits, TorchvisionData
 from nas_optuna.data.folder import ImageFolder
-from nas_optuna.data.images import ImageData, Split
+from nas_optuna.data.images import ImageData
+from nas_optuna.data.labelled import LabelledData, Split
 from nas_optuna.data.loader import EvaluationLoader, TrainingLoader, steps_per_epoch
 from nas_optuna.data.module import TrainingData, evaluation_batch_size
+from nas_optuna.data.series import TimeSeries
 
 __all__ = [
     "Augmentation",
@@ -13,7 +15,9 @@ __all__ = [
     "EvaluationLoader",
     "ImageData",
     "ImageFolder",
+    "LabelledData",
     "Split",
+    "TimeSeries",
     "TorchvisionData",
     "TrainingData",
     "TrainingLoader",

@@ -44,7 +44,7 @@ class Augmentation:
             shifts = torch.randint(
                 -self.crop, self.crop + 1, (2, count, 1), device=device, generator=generator
             )
-            rows, columns = _mirror(rows + shifts[0], height), _mirror(columns + shifts[1], width)
+            rows, columns = mirror(rows + shifts[0], height), mirror(columns + shifts[1], width)
         # channels last: one index then moves a whole pixel
         pixels = images.permute(0, 2, 3, 1)
         chosen = pixels[
@@ -65,7 +65,7 @@ class Augmentation:
         return images.masked_fill(hole, 0)
 
 
-def _mirror(index: Tensor, size: int) -> Tensor:
+def mirror(index: Tensor, size: int) -> Tensor:
     """Reflect positions beyond the border back inside: -1 becomes 1, ``size`` becomes ``size - 2``."""
     if size == 1:
         return torch.zeros_like(index)
@@ -74,6 +74,11 @@ def _mirror(index: Tensor, size: int) -> Tensor:
     return torch.where(index < size, index, period - index)
 
 
-def to_unit_range(images: Tensor) -> Tensor:
-    """Bytes to floats in [0, 1], laid out channels last, which convolutions on CPU and GPU prefer."""
-    return images.to(dtype=torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
+def to_float(inputs: Tensor) -> Tensor:
+    """Bytes to floats in [0, 1], laid out channels last, which convolutions on CPU and GPU prefer.
+
+    Series, which are floats already, stay as they are.
+    """
+    if inputs.is_floating_point():
+        return inputs
+    return inputs.to(dtype=torch.float32, memory_format=torch.channels_last).mul_(1 / 255)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from nas_optuna.data.folder import ImageFolder, find_split_folders
-from nas_optuna.data.images import ImageData, Split, SplitName, divide
+from nas_optuna.data.images import ImageData
+from nas_optuna.data.labelled import Split, SplitName, divide
 from nas_optuna.errors import InputError, check_number
 
 
@@ -85,6 +86,10 @@ class TorchvisionData(ImageData):
             split_seed=split_seed,
         )
         self._reads_folder = False
+
+    def expect(self) -> tuple[tuple[int, ...], int | None]:
+        shape, classes = self._folder.expect()
+        return shape, classes if "test" in find_split_folders(self._root) else None
 
     def prepare(self) -> None:
         self._reads_folder = "test" in find_split_folders(self._root)

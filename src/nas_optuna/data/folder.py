@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from nas_optuna.data.images import ImageData, Split, SplitName, divide
+from nas_optuna.data.images import ImageData
+from nas_optuna.data.labelled import Split, SplitName, divide
 from nas_optuna.errors import InputError, check_number
 
 _Result = TypeVar("_Result")
@@ -72,6 +73,12 @@ class ImageFolder(ImageData):
         self._mode = "RGB" if channels == 3 else "L"
         self._test_share = test_share
         self._listings: dict[SplitName, _Listing] = {}
+
+    def expect(self) -> tuple[tuple[int, ...], int | None]:
+        shape = (len(self._mode), self._image_size, self._image_size)
+        if not self._root.is_dir():
+            return shape, None
+        return shape, len(_list_classes(find_split_folders(self._root).get("train", self._root)))
 
     def prepare(self) -> None:
         if not self._root.is_dir():

@@ -1,60 +1,25 @@
-"""Data: a set of labelled images in memory, in three splits that are kept apart."""
+"""Data: sets of labelled images."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from nas_optuna.data.augmentation import Augmentation
-from nas_optuna.errors import InputError, check_number
-
-SplitName = Literal["train", "validation", "test"]
-Indices = NDArray[np.int64]
+from nas_optuna.data.labelled import LabelledData
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images (N, C, H, W) as uint8 and their labels (N,) as int64, both on one device."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device) -> Split:
-        """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def __add__(self, other: Split) -> Split:
-        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
-
-
-class ImageData(ABC):
-    """A data set. A subclass says how to check it and how to read one split.
-
-    The test split is read by whoever asks for it by name, and only the final evaluation does:
-    search, planning and normalisation use train and validation.
+class ImageData(LabelledData):
+    """A set of images (N, C, H, W), kept as uint8; networks see them as floats in [0, 1].
 
     Args:
         augmentation: Random changes to training images: ``crop``, ``flip``, ``cutout``.
-        validation_share: Part of the training images that validation takes, where the data set
-            does not come with a validation split.
-        split_seed: Seed of that division. It is apart from the search's seed, so that studies with
-            different seeds judge networks on the same images.
+        options: See ``LabelledData``.
     """
-
-    classes: tuple[str, ...]
 
     def __init__(
         self,
@@ -63,43 +28,15 @@ class ImageData(ABC):
         validation_share: float = 0.1,
         split_seed: int = 0,
     ) -> None:
-        check_number("data.validation_share", validation_share, above=0, below=1)
-        check_number("data.split_seed", split_seed, whole=True, at_least=0)
-        self.augmentation = Augmentation(**(augmentation or {}))
-        self.validation_share = validation_share
-        self.split_seed = split_seed
-        self._splits: dict[tuple[SplitName, torch.device], Split] = {}
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Find the data, check it, set ``classes``. Runs once, before anything else.
-
-        Raises:
-            InputError: Something is missing, empty or unreadable.
-        """
-
-    @abstractmethod
-    def read(self, name: SplitName) -> Split:
-        """Read one split into memory, as uint8 on the CPU, all images of one size."""
-
-    def split(self, name: SplitName, device: torch.device | None = None) -> Split:
-        """One split on a device, read once and kept."""
-        device = device or torch.device("cpu")
-        if (name, device) not in self._splits:
-            on_cpu = device == torch.device("cpu")
-            self._splits[name, device] = self.read(name) if on_cpu else self.split(name).to(device)
-        return self._splits[name, device]
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        channels, height, width = self.split("train").images.shape[1:]
-        return channels, height, width
+        super().__init__(
+            augment=Augmentation(**(augmentation or {})),
+            validation_share=validation_share,
+            split_seed=split_seed,
+        )
 
     @functools.cached_property
     def normalization(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel over the training split, for values in [0, 1]."""
-        images = self.split("train").images
+        images = self.split("train").inputs
         levels = torch.arange(256, dtype=torch.float64) / 255
         counts = torch.stack(
             [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
@@ -110,46 +47,6 @@ class ImageData(ABC):
         # an empty channel would divide by zero
         return mean.tolist(), variance.clamp(min=1e-6).sqrt().tolist()
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change when the classes, sizes or division of the images do."""
-        digest = hashlib.sha256(repr((self.classes, self.input_shape)).encode())
-        for name in ("train", "validation"):
-            split = self.split(name)
-            digest.update(split.labels.numpy().tobytes())
-            digest.update(split.images.float().mean(dim=(1, 2, 3)).round(decimals=2).numpy().tobytes())
-        return digest.hexdigest()[:12]
-
-
-def divide(labels: NDArray[np.int64], share: float, *, seed: int, key: str) -> tuple[Indices, Indices]:
-    """Divide images into two parts with the same mixture of classes.
-
-    Args:
-        labels: (N,) class of each image.
-        share: Size of the second part, between 0 and 1.
-        seed: Seed of the division.
-        key: Name of the share in the configuration, for the error message.
-
-    Returns:
-        Indices of the first and the second part, each shuffled.
-
-    Raises:
-        InputError: A class has too few images to be in both parts.
-    """
-    counts = np.bincount(labels)
-    smallest = int(counts.min())
-    size = max(round(share * len(labels)), len(counts))
-    if smallest < 2 or size > len(labels) - len(counts):
-        raise InputError(
-            f"a class has {smallest} image(s), too few to divide by {key}={share}. Add images to it."
-        )
-    first, second = train_test_split(
-        np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed
-    )
-    parts = [np.bincount(labels[part], minlength=len(counts)) for part in (first, second)]
-    if min(part.min() for part in parts) == 0:
-        raise InputError(
-            f"a class has {smallest} image(s), too few to be in both parts of a division by {key}={share}. "
-            "Add images to it, or give a larger share."
-        )
-    return first, second
+    def digest(self, inputs: Tensor) -> bytes:
+        """Mean brightness of each image: decoders of another version may differ in a pixel."""
+        return inputs.float().mean(dim=(1, 2, 3)).round(decimals=2).numpy().tobytes()

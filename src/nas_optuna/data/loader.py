@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Generator, Tensor
 
-from nas_optuna.data.augmentation import Augmentation, to_unit_range
-from nas_optuna.data.images import Split
+from nas_optuna.data.augmentation import to_float
+from nas_optuna.data.labelled import Split
 
 Batch = tuple[Tensor, Tensor]
 
@@ -29,14 +29,20 @@ class TrainingLoader:
     """
 
     def __init__(
-        self, split: Split, *, batch_size: int, data_share: float, augmentation: Augmentation, seed: int
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        data_share: float,
+        augmentation: Callable[[Tensor, Generator], Tensor],
+        seed: int,
     ) -> None:
         self._split = split
         self._batch_size = min(batch_size, len(split))
         self._steps = steps_per_epoch(len(split), batch_size=batch_size, data_share=data_share)
         self._augmentation = augmentation
-        self._generator = Generator(device=split.images.device).manual_seed(seed)
-        self._order = torch.empty(0, dtype=torch.int64, device=split.images.device)
+        self._generator = Generator(device=split.inputs.device).manual_seed(seed)
+        self._order = torch.empty(0, dtype=torch.int64, device=split.inputs.device)
 
     def __len__(self) -> int:
         return self._steps
@@ -44,12 +50,12 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self._steps):
             chosen = self._next_indices()
-            images = self._augmentation(self._split.images[chosen], self._generator)
-            yield to_unit_range(images), self._split.labels[chosen]
+            images = self._augmentation(self._split.inputs[chosen], self._generator)
+            yield to_float(images), self._split.labels[chosen]
 
     def _next_indices(self) -> Tensor:
         if len(self._order) < self._batch_size:
-            device = self._split.images.device
+            device = self._split.inputs.device
             self._order = torch.randperm(len(self._split), device=device, generator=self._generator)
         chosen, self._order = self._order[: self._batch_size], self._order[self._batch_size :]
         return chosen
@@ -65,10 +71,10 @@ class EvaluationLoader:
     """
 
     def __init__(self, split: Split, *, batch_size: int, limit: int | None = None) -> None:
-        self._images, self._labels = split.images, split.labels
+        self._images, self._labels = split.inputs, split.labels
         if limit is not None and limit < len(split):
             chosen = torch.arange(limit, device=split.labels.device) * len(split) // limit
-            self._images, self._labels = split.images[chosen], split.labels[chosen]
+            self._images, self._labels = split.inputs[chosen], split.labels[chosen]
         self._batch_size = batch_size
 
     def __len__(self) -> int:
@@ -77,7 +83,7 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self._labels), self._batch_size):
             chosen = slice(start, start + self._batch_size)
-            yield to_unit_range(self._images[chosen]), self._labels[chosen]
+            yield to_float(self._images[chosen]), self._labels[chosen]
 
 
 def steps_per_epoch(images: int, *, batch_size: int, data_share: float) -> int:

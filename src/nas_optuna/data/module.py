@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 import torch
 
-from nas_optuna.data.images import ImageData, Split, SplitName
+from nas_optuna.data.labelled import LabelledData, Split, SplitName
 from nas_optuna.data.loader import EvaluationLoader, TrainingLoader
 
 
@@ -29,7 +29,7 @@ class TrainingData(pl.LightningDataModule):
 
     def __init__(
         self,
-        data: ImageData,
+        data: LabelledData,
         *,
         batch_size: int,
         data_share: float,
@@ -72,7 +72,7 @@ class TrainingData(pl.LightningDataModule):
 
     def _evaluation_loader(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
         split = self._split(name)
-        return EvaluationLoader(split, batch_size=evaluation_batch_size(split.images.device), limit=limit)
+        return EvaluationLoader(split, batch_size=evaluation_batch_size(split.inputs.device), limit=limit)
 
     def _split(self, name: SplitName) -> Split:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")

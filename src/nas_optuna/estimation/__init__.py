@@ -2,11 +2,12 @@
 
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback, StopCallback
 from nas_optuna.estimation.module import Classifier, Recipe
-from nas_optuna.estimation.objectives import Objectives
+from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 
 __all__ = [
+    "COSTS",
     "DEFAULT_EPOCHS",
     "Classifier",
     "EpochCallback",

@@ -9,18 +9,18 @@ import optuna
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.space import Costs
 
-MEASURES = ("accuracy", "macs", "params")
-COSTS = ("macs", "params")
+COSTS = ("macs", "params", "memory", "size")
+MEASURES = ("accuracy", *COSTS)
 
 
 class Objectives:
     """Directions of the study and limits on costs.
 
     Args:
-        directions: ``accuracy``, ``macs`` or ``params`` to ``maximize`` or ``minimize``. The first
-            is the study's first value, and so on.
-        limits: ``macs`` or ``params`` to the most that a network may have; None for no limit. A
-            network beyond a limit is not trained.
+        directions: ``accuracy``, ``macs``, ``params``, ``memory`` or ``size`` to ``maximize`` or
+            ``minimize``; see ``Costs`` for their units. The first is the study's first value, and so on.
+        limits: A cost to the most that a network may have; None for no limit. A network beyond a
+            limit is not trained.
 
     Raises:
         InputError: A name or direction is unknown, accuracy is missing, or a limit is not positive.
@@ -49,7 +49,7 @@ class Objectives:
 
     def values(self, *, accuracy: float, costs: Costs) -> tuple[float, ...]:
         """The study's values of a network."""
-        measured = {"accuracy": accuracy, "macs": float(costs.macs), "params": float(costs.params)}
+        measured = {"accuracy": accuracy, **{name: float(getattr(costs, name)) for name in COSTS}}
         return tuple(measured[name] for name in self.names)
 
     def accuracy(self, trial: optuna.trial.FrozenTrial) -> float:

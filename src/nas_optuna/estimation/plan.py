@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from nas_optuna.data import ImageData, steps_per_epoch
+from nas_optuna.data import LabelledData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation.training import Fidelity, Speed, Training, is_out_of_memory
 from nas_optuna.space import Architecture
@@ -71,7 +71,7 @@ class Plan:
 def make_plan(
     training: Training,
     space: Callable[[optuna.trial.BaseTrial], Architecture],
-    data: ImageData,
+    data: LabelledData,
     *,
     settings: PlanSettings,
     timeout: float | None,
@@ -117,7 +117,12 @@ def make_plan(
 
 
 def plan_final(
-    training: Training, architecture: Architecture, data: ImageData, *, seconds: float, settings: PlanSettings
+    training: Training,
+    architecture: Architecture,
+    data: LabelledData,
+    *,
+    seconds: float,
+    settings: PlanSettings,
 ) -> Fidelity:
     """The longest final training of one network that fits into ``seconds``."""
     speed = training.time_steps(architecture, data)
@@ -129,7 +134,7 @@ def plan_final(
 
 
 def _typical_speed(
-    training: Training, space: Callable[[optuna.trial.BaseTrial], Architecture], data: ImageData
+    training: Training, space: Callable[[optuna.trial.BaseTrial], Architecture], data: LabelledData
 ) -> Speed:
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     speeds = []

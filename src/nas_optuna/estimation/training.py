@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.memory import is_oom_error
 
-from nas_optuna.data import ImageData, TrainingData, evaluation_batch_size
+from nas_optuna.data import LabelledData, TrainingData, evaluation_batch_size
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.callbacks import StepTimer
 from nas_optuna.estimation.module import Classifier, Recipe
@@ -119,7 +119,7 @@ class Training:
     def fit(
         self,
         architecture: Architecture,
-        data: ImageData,
+        data: LabelledData,
         *,
         fidelity: Fidelity,
         seed: int,
@@ -153,7 +153,7 @@ class Training:
             trainer.test(module, datamodule=feed, verbose=False)
         return module
 
-    def build(self, architecture: Architecture, data: ImageData, *, seed: int) -> Network:
+    def build(self, architecture: Architecture, data: LabelledData, *, seed: int) -> Network:
         """The untrained network, with weights drawn from ``seed`` and the data's normalisation."""
         mean, std = data.normalization
         with torch.random.fork_rng(devices=[]):
@@ -161,7 +161,7 @@ class Training:
             network = Network(architecture, classes=len(data.classes), mean=mean, std=std)
         return network.to(memory_format=torch.channels_last)
 
-    def time_steps(self, architecture: Architecture, data: ImageData, *, steps: int = 4) -> Speed:
+    def time_steps(self, architecture: Architecture, data: LabelledData, *, steps: int = 4) -> Speed:
         """Train a few steps for their time alone. Takes about a second.
 
         Args:

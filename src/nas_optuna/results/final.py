@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.data import ImageData
+from nas_optuna.data import LabelledData
 from nas_optuna.errors import check_number
 from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, StopCallback, Training
 from nas_optuna.interrupt import Interrupt
@@ -85,7 +85,7 @@ class Finals:
         *,
         study: optuna.Study,
         objectives: Objectives,
-        data: ImageData,
+        data: LabelledData,
         training: Training,
         display: Display,
         interrupt: Interrupt,

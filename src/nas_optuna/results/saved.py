@@ -18,15 +18,13 @@ WEIGHTS, DESCRIPTION = "weights.safetensors", "architecture.json"
 FORMAT = 1
 
 
-def save(
-    folder: Path, network: Network, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]
-) -> None:
+def save(folder: Path, network: Network, *, input_shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
     """Write a network to a folder as ``weights.safetensors`` and ``architecture.json``.
 
     Args:
         folder: Created where it is missing.
         network: The trained network.
-        input_shape: Channels, height, width it was trained on.
+        input_shape: Channels, then height and width, or length, of what it was trained on.
         classes: Names of the classes, in the order of the logits.
     """
     description = {
@@ -44,9 +42,11 @@ def save(
 def load(path: str | Path) -> Network:
     """Load a network that a search saved.
 
-    The network is in evaluation mode on the CPU. It takes images (N, C, H, W) as floats in [0, 1],
-    normalises them itself and returns logits (N, classes). It carries ``input_shape`` (channels,
-    height, width) and ``classes`` (names in the order of the logits).
+    The network is in evaluation mode on the CPU. It takes images (N, C, H, W) as floats in [0, 1], or
+    series (N, C, L) as they are, normalises them itself and returns logits (N, classes). It carries
+    ``input_shape`` (without the batch axis) and ``classes`` (names in the order of the logits).
+
+    A network with a layer of your own needs ``nas_optuna.space.register_layer`` before.
 
     Args:
         path: The ``final`` folder of a study, or the study's folder.

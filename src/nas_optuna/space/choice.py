@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from nas_optuna.errors import InputError, check_number
@@ -28,13 +29,25 @@ class Choice:
     options: tuple[Any, ...]
     step: int | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to decide."""
+        return len(self.options) > 1
+
     def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Ask the trial for a value. A decision with one option is not asked at all."""
-        if len(self.options) == 1:
+        if not self.is_open:
             return self.options[0]
         if self.step is not None:
             return trial.suggest_int(name, self.options[0], self.options[-1], step=self.step)
         return trial.suggest_categorical(name, self.options)
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """What ``suggest`` asks of a trial."""
+        if self.step is not None:
+            return IntDistribution(self.options[0], self.options[-1], step=self.step)
+        return CategoricalDistribution(self.options)
 
 
 def parse_choice(key: str, value: Any) -> Choice:
@@ -63,6 +76,31 @@ def parse_integers(key: str, value: Any, *, minimum: int) -> Choice:
     for option in choice.options:
         check_number(key, option, whole=True, at_least=minimum)
     return choice
+
+
+def parse_kernel(key: str, value: Any) -> Choice:
+    """Read a decision whose options are odd sides of kernels, in pixels."""
+    choice = parse_integers(key, value, minimum=1)
+    even = [option for option in choice.options if option % 2 == 0]
+    if even:
+        raise InputError(
+            f"{key}: {even[0]} is even: kernels must be odd (1, 3, 5, ...) to keep the image's size."
+        )
+    return choice
+
+
+def parse_words(key: str, value: Any, known: Sequence[Any]) -> Choice:
+    """Read a decision whose options are among known words."""
+    choice = parse_choice(key, value)
+    for option in choice.options:
+        # True equals 1, and is another word
+        if option not in known or type(option) not in map(type, known):
+            raise InputError(f"{key}: {option!r} is unknown; known: {', '.join(map(_spell, known))}.")
+    return choice
+
+
+def _spell(word: Any) -> str:
+    return str(word).lower() if isinstance(word, bool) else str(word)
 
 
 def _parse_options(key: str, options: list[Any]) -> tuple[Any, ...]:

@@ -1,27 +1,40 @@
-"""Search space: the layers a block can choose from."""
+"""Search space: the layers a block can choose from, each one small module.
+
+A layer is any module that takes ``in_channels`` and ``out_channels``. It may take ``stride`` (a
+block that shrinks its input pools before a layer that does not) and ``parts``, from which it makes
+convolutions, norms and activations as the network has chosen them. Its further parameters are its
+choices: a space asks for those it lists, the others keep their defaults.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from nas_optuna.errors import InputError
+from nas_optuna.space.cells import Cell, Reduction
+from nas_optuna.space.parts import Parts
 
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
-) -> list[nn.Module]:
-    """A convolution that keeps the size at stride 1, halves it (rounding up) at stride 2, and its norm."""
-    return [
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-    ]
+if TYPE_CHECKING:
+    from nas_optuna.space.architecture import Block
+
+Scalar = bool | int | float | str
+
+_GIVEN = ("in_channels", "out_channels", "stride", "parts")
 
 
 class Convolution(nn.Sequential):
     """Standard convolution: every output channel looks at every input channel, k x k pixels wide."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
-        super().__init__(*_convolution(in_channels, out_channels, kernel, stride))
+    def __init__(
+        self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1, kernel: int = 3
+    ) -> None:
+        super().__init__(*parts.normed_convolution(in_channels, out_channels, kernel, stride))
 
 
 class DepthwiseSeparable(nn.Sequential):
@@ -31,14 +44,365 @@ class DepthwiseSeparable(nn.Sequential):
     (Howard et al. 2017, MobileNets, section 3.1).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1, kernel: int = 3
+    ) -> None:
         super().__init__(
-            *_convolution(in_channels, in_channels, kernel, stride, groups=in_channels),
-            nn.ReLU(inplace=True),
-            *_convolution(in_channels, out_channels, 1, 1),
+            *parts.normed_convolution(in_channels, in_channels, kernel, stride, groups=in_channels),
+            parts.nonlinearity(),
+            *parts.normed_convolution(in_channels, out_channels),
         )
 
 
-LayerBuilder = Callable[[int, int, int, int], nn.Module]
+class GroupedConvolution(nn.Sequential):
+    """Convolution within groups of channels: 1 / groups of the multiplications (Xie et al. 2017, ResNeXt)."""
 
-LAYERS: dict[str, LayerBuilder] = {"conv": Convolution, "dwsep": DepthwiseSeparable}
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        parts: Parts,
+        stride: int = 1,
+        kernel: int = 3,
+        groups: int = 4,
+    ) -> None:
+        super().__init__(*parts.normed_convolution(in_channels, out_channels, kernel, stride, groups=groups))
+
+    @staticmethod
+    def check(in_channels: int, out_channels: int, *, groups: int, **_: Scalar) -> str | None:
+        """Why these channels can't be grouped so, if they can't."""
+        wrong = [channels for channels in (in_channels, out_channels) if channels % groups]
+        return f"{wrong[0]} channels can't be divided into {groups} equal groups" if wrong else None
+
+    @staticmethod
+    def canonical(block: Block, in_channels: int) -> Block:
+        """A single group is a standard convolution."""
+        if block["groups"] > 1:
+            return block
+        return replace(block, layer="conv", choices=(("kernel", block["kernel"]),))
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by what all channels hold on average (Hu et al. 2018, section 3)."""
+
+    def __init__(self, channels: int, squeezed: int, *, parts: Parts) -> None:
+        super().__init__()
+        self.scale = nn.Sequential(
+            parts.convolution(channels, squeezed, bias=True),
+            parts.nonlinearity(),
+            parts.convolution(squeezed, channels, bias=True),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        axes = tuple(range(2, features.ndim))
+        scaled: Tensor = features * self.scale(features.mean(dim=axes, keepdim=True))
+        return scaled
+
+
+class InvertedBottleneck(nn.Sequential):
+    """Pointwise expansion, depthwise k x k, linear pointwise projection (Sandler et al. 2018, MobileNetV2).
+
+    With ``squeeze_excite``, channels are weighed after the depthwise convolution, through a quarter
+    of the input's channels (Tan and Le 2019, EfficientNet).
+    """
+
+    activation_after = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        parts: Parts,
+        stride: int = 1,
+        kernel: int = 3,
+        expansion: int = 6,
+        squeeze_excite: bool = False,
+    ) -> None:
+        inner = in_channels * expansion
+        modules: list[nn.Module] = []
+        if expansion > 1:
+            modules += [*parts.normed_convolution(in_channels, inner), parts.nonlinearity()]
+        modules += [
+            *parts.normed_convolution(inner, inner, kernel, stride, groups=inner),
+            parts.nonlinearity(),
+        ]
+        if squeeze_excite:
+            modules.append(SqueezeExcite(inner, max(1, in_channels // 4), parts=parts))
+        super().__init__(*modules, *parts.normed_convolution(inner, out_channels))
+
+
+class Bottleneck(nn.Sequential):
+    """1 x 1 to fewer channels, k x k among them, 1 x 1 back (He et al. 2016, section 4.1).
+
+    The k x k convolution carries the stride, as later versions of ResNet have it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        parts: Parts,
+        stride: int = 1,
+        kernel: int = 3,
+        reduction: int = 4,
+    ) -> None:
+        inner = max(1, out_channels // reduction)
+        super().__init__(
+            *parts.normed_convolution(in_channels, inner),
+            parts.nonlinearity(),
+            *parts.normed_convolution(inner, inner, kernel, stride),
+            parts.nonlinearity(),
+            *parts.normed_convolution(inner, out_channels),
+        )
+
+
+class ConvNeXt(nn.Sequential):
+    """Large depthwise kernel, norm, pointwise expansion and projection around an activation.
+
+    Liu et al. 2022, section 2.5 and 2.6; the norm is the network's.
+    """
+
+    activation_after = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        parts: Parts,
+        stride: int = 1,
+        kernel: int = 7,
+        expansion: int = 4,
+    ) -> None:
+        inner = in_channels * expansion
+        super().__init__(
+            *parts.normed_convolution(in_channels, in_channels, kernel, stride, groups=in_channels),
+            parts.convolution(in_channels, inner, bias=True),
+            parts.nonlinearity(),
+            parts.convolution(inner, out_channels, bias=True),
+        )
+
+
+class Identity(nn.Sequential):
+    """Nothing; where the shapes differ, the 1 x 1 convolution that makes them agree."""
+
+    activation_after = False
+
+    def __init__(self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1) -> None:
+        same = in_channels == out_channels and stride == 1
+        super().__init__(*([] if same else parts.normed_convolution(in_channels, out_channels, 1, stride)))
+
+    @staticmethod
+    def canonical(block: Block, in_channels: int) -> Block | None:
+        """Dropped where it does nothing; adding the input to itself or to a projection adds nothing."""
+        if block.stride == 1 and block.width == in_channels:
+            return None
+        return replace(block, residual=False)
+
+
+class _Pool(nn.Sequential):
+    activation_after = False
+
+    def __init__(self, pool: nn.Module, in_channels: int, out_channels: int, parts: Parts) -> None:
+        same = in_channels == out_channels
+        super().__init__(pool, *([] if same else parts.normed_convolution(in_channels, out_channels)))
+
+    @staticmethod
+    def canonical(block: Block, in_channels: int) -> Block | None:
+        """A window of one pixel is no pool."""
+        if block["kernel"] > 1:
+            return block
+        return Identity.canonical(replace(block, layer="identity", choices=()), in_channels)
+
+
+class MaxPool(_Pool):
+    """The largest value of each k x k window; a pointwise convolution where the channels differ."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1, kernel: int = 3
+    ) -> None:
+        super().__init__(parts.max_pool(kernel, stride), in_channels, out_channels, parts)
+
+
+class AveragePool(_Pool):
+    """The mean of each k x k window; a pointwise convolution where the channels differ."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1, kernel: int = 3
+    ) -> None:
+        super().__init__(parts.average_pool(kernel, stride), in_channels, out_channels, parts)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module as a choice of a search space.
+
+    Attributes:
+        name: The word for it in configurations and architectures.
+        factory: Makes the module.
+        choices: Names of its choices and their defaults; None where a space must give one.
+        fixed: Choices that are settled: a space does not ask for them.
+        takes_stride, takes_parts: Whether the factory does.
+    """
+
+    name: str
+    factory: Callable[..., nn.Module]
+    choices: tuple[tuple[str, Scalar | None], ...]
+    fixed: tuple[tuple[str, Scalar], ...]
+    takes_stride: bool
+    takes_parts: bool
+
+    @property
+    def module(self) -> Any:
+        """The class or function behind the factory."""
+        return self.factory.func if isinstance(self.factory, functools.partial) else self.factory
+
+    @property
+    def activation_after(self) -> bool:
+        """Whether the network's activation follows the layer."""
+        return bool(getattr(self.module, "activation_after", True))
+
+    def complete(self, choices: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Every choice with its value, the defaults filled in.
+
+        Raises:
+            ValueError: The layer has no such choice, or misses one.
+        """
+        known = dict(self.choices) | dict(self.fixed)
+        unknown = sorted(set(choices) - set(known))
+        if unknown:
+            raise ValueError(f"layer {self.name!r} has no choice {unknown[0]!r}; it has {sorted(known)}.")
+        values = known | dict(choices)
+        missing = sorted(name for name, value in values.items() if value is None)
+        if missing:
+            raise ValueError(f"layer {self.name!r} needs a value for {missing[0]!r}.")
+        return {name: value for name, value in values.items() if value is not None}
+
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        choices: Mapping[str, Scalar] | None = None,
+        parts: Parts | None = None,
+    ) -> nn.Module:
+        """Make the module."""
+        given: dict[str, Any] = {"stride": stride} if self.takes_stride else {}
+        if self.takes_parts:
+            given["parts"] = parts or Parts()
+        return self.factory(
+            in_channels=in_channels, out_channels=out_channels, **given, **self.complete(choices or {})
+        )
+
+    def check(self, in_channels: int, out_channels: int, choices: Mapping[str, Scalar]) -> str | None:
+        """Why the module can't be made, as far as it says so itself.
+
+        Raises:
+            ValueError: The layer has no such choice, or misses one.
+        """
+        values = self.complete(choices)
+        check = getattr(self.module, "check", None)
+        reason: str | None = check(in_channels, out_channels, **values) if check else None
+        return reason
+
+    def canonical(self, block: Block, in_channels: int) -> Block | None:
+        """The simplest block that does the same; None where it does nothing."""
+        block = replace(block, choices=tuple(sorted(self.complete(dict(block.choices)).items())))
+        simplify = getattr(self.module, "canonical", None)
+        simplest: Block | None = simplify(block, in_channels) if simplify else block
+        return simplest
+
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "conv": Convolution,
+    "dwsep": DepthwiseSeparable,
+    "groupconv": GroupedConvolution,
+    "mbconv": InvertedBottleneck,
+    "bottleneck": Bottleneck,
+    "convnext": ConvNeXt,
+    "maxpool": MaxPool,
+    "avgpool": AveragePool,
+    "identity": Identity,
+    "cell": Cell,
+    "reduction": Reduction,
+}
+
+
+def register_layer(name: str, factory: Callable[..., nn.Module]) -> Layer:
+    """Make a module known as a layer, under a name that spaces and architectures use.
+
+    Args:
+        name: The word for it. A later call with the same name replaces it, unless it is one of ours.
+        factory: A module class, or a ``functools.partial`` of one that settles some choices. Called
+            with ``in_channels``, ``out_channels``, and ``stride`` and ``parts`` if it takes them; its
+            further parameters are its choices.
+
+    Raises:
+        InputError: The factory does not take these, or the name is one of ours.
+    """
+    if name in BUILT_IN:
+        raise InputError(f"space.layers.{name}: {name!r} is a layer of nas_optuna. Choose another word.")
+    if not name.isidentifier():
+        raise InputError(f"space.layers: {name!r} must be a word of letters, digits and underscores.")
+    LAYERS[name] = _describe(name, factory)
+    return LAYERS[name]
+
+
+def find_layer(name: str) -> Layer:
+    """The layer of a name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in LAYERS:
+        raise InputError(
+            f"unknown layer {name!r}; known: {', '.join(sorted(LAYERS))}. A layer of your own needs "
+            f"space.layers.{name}, or register_layer({name!r}, ...) in Python."
+        )
+    return LAYERS[name]
+
+
+def _describe(name: str, factory: Callable[..., nn.Module]) -> Layer:
+    if isinstance(factory, nn.Module) or not callable(factory):
+        kind = type(factory).__name__
+        raise InputError(
+            f"space.layers.{name}: {kind} must be a module class, not a module: give _partial_: true "
+            "beside its _target_."
+        )
+    parameters = inspect.signature(factory).parameters
+    missing = [given for given in _GIVEN[:2] if given not in parameters]
+    if missing:
+        raise InputError(f"space.layers.{name}: {_name(factory)} must take {' and '.join(missing)}.")
+    settled = factory.keywords if isinstance(factory, functools.partial) else {}
+    free = {
+        choice: None if parameter.default is parameter.empty else parameter.default
+        for choice, parameter in parameters.items()
+        if choice not in _GIVEN and choice not in settled and _is_choice(parameter)
+    }
+    return Layer(
+        name=name,
+        factory=factory,
+        choices=tuple(sorted(free.items())),
+        fixed=tuple((choice, value) for choice, value in sorted(settled.items()) if choice not in _GIVEN),
+        takes_stride="stride" in parameters and "stride" not in settled,
+        takes_parts="parts" in parameters,
+    )
+
+
+def _is_choice(parameter: inspect.Parameter) -> bool:
+    named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return named and (
+        parameter.default is parameter.empty or isinstance(parameter.default, bool | int | float | str)
+    )
+
+
+def _name(factory: Any) -> str:
+    return str(getattr(getattr(factory, "func", factory), "__name__", repr(factory)))
+
+
+LAYERS: dict[str, Layer] = {name: _describe(name, factory) for name, factory in BUILT_IN.items()}
