@@ -98,10 +98,10 @@ def make_training(**changes: object) -> Training:
     return Training(**(settings | changes))
 
 
-def compose_config(*overrides: str) -> DictConfig:
+def compose_config(*overrides: str, name: str = "config") -> DictConfig:
     """The configuration that a command line with these overrides gives."""
     with initialize_config_module("nas_optuna.conf", version_base="1.3"):
-        return compose("config", overrides=["study_name=study", *overrides])
+        return compose(name, overrides=["study_name=study", *overrides])
 
 
 @pytest.fixture
@@ -109,16 +109,23 @@ def command(tmp_path: Path) -> Command:
     """Runs ``python -m nas_optuna`` in an empty folder, with warnings as errors and without a network."""
 
     def run(*overrides: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "nas_optuna", *overrides],
-            cwd=tmp_path,
-            env=command_environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return run_command("nas_optuna", *overrides, folder=tmp_path, timeout=timeout)
 
     return run
+
+
+def run_command(
+    module: str, *overrides: str, folder: Path, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m module`` in a folder, with warnings as errors and without a network."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *overrides],
+        cwd=folder,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 def command_environment() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,13 +31,35 @@ _exit_code = 0
 @hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="config")
 def _run(config: DictConfig) -> float | tuple[float, ...]:
     """Run one search; what it returns is what a Hydra sweeper optimises."""
-    global _composed
-    _composed = True
-    try:
+
+    def work() -> float | tuple[float, ...]:
         # imports torch and Lightning, which takes seconds
         from nas_optuna.search import search
 
         return search(config)
+
+    return _guard(work)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="survey")
+def _survey(config: DictConfig) -> float | tuple[float, ...]:
+    """Print a search space."""
+
+    def work() -> float:
+        from nas_optuna.survey import survey
+
+        survey(config)
+        return 0.0
+
+    return _guard(work)
+
+
+def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
+    """Run it; a wrong request ends with one line and an exit code."""
+    global _composed
+    _composed = True
+    try:
+        return work()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return _fail(INPUT_ERROR_CODE)
@@ -57,8 +80,17 @@ def _fail(code: int) -> float:
 
 def main() -> None:
     """Entry point of ``python -m nas_optuna``."""
+    _main(_run)
+
+
+def survey_main() -> None:
+    """Entry point of ``python -m nas_optuna.space``."""
+    _main(_survey)
+
+
+def _main(task: Callable[[], object]) -> None:
     try:
-        _run()
+        task()
         sys.exit(_exit_code)
     except SystemExit as error:
         # Hydra ends with 1 when it can't compose the configuration, having said why

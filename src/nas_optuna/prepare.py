@@ -166,13 +166,7 @@ def _build_space(config: DictConfig) -> Space:
 
 def _check_networks(space: Space, data: LabelledData) -> None:
     """Build a few networks, without memory for their weights, for the data's shape."""
-    dimensions = len(data.input_shape) - 1
-    if space.dimensions != dimensions:
-        kind = {1: "series", 2: "images"}
-        raise InputError(
-            f"space: its networks are for {kind[space.dimensions]}, the data holds {kind[dimensions]}: "
-            f"set space.dimensions={dimensions}, or choose another space or data."
-        )
+    space.check_input(data.input_shape)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(CHECKED_NETWORKS):
         architecture = space(drawn.ask())

@@ -80,6 +80,16 @@ class Space(ABC):
             return self.decode(values.__getitem__)
         return self.decode(lambda name: self.decisions[name].suggest(trial, name))
 
+    def check_input(self, shape: Sequence[int]) -> None:
+        """Raise an ``InputError`` unless the networks take inputs of this shape: channels, then size."""
+        kinds = {1: "series", 2: "images"}
+        if len(shape) - 1 != self.dimensions:
+            raise InputError(
+                f"space: its networks are for {kinds[self.dimensions]}, the data holds "
+                f"{kinds.get(len(shape) - 1, 'something else')}: set space.dimensions={len(shape) - 1}, "
+                "or choose another space or data."
+            )
+
     def at(self, values: Values) -> Architecture:
         """The architecture of a point.
 

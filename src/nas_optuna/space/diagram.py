@@ -35,12 +35,15 @@ COLOURS = {
 OTHER_COLOUR = "#c8628c"
 
 STYLE = """
-text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2430; }
-.ground { fill: #ffffff; } .quiet { fill: #667080; font-size: 12px; } .title { font-weight: 600; }
+text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+text { fill: #1f2430; }
+.ground { fill: #ffffff; } .title { font-weight: 600; }
+.quiet { fill: #667080; font-size: 12px; }
 .box text, .box .quiet { fill: #ffffff; } .box .quiet { opacity: .85; }
 .right { text-anchor: end; } .middle { text-anchor: middle; }
 .line { stroke: #8a93a0; stroke-width: 1.5; fill: none; } .tip { fill: #8a93a0; }
-.track { fill: #e6e9ee; } .share { fill: #8a93a0; } .node { fill: #ffffff; stroke: #8a93a0; stroke-width: 1.5; }
+.track { fill: #e6e9ee; } .share { fill: #8a93a0; }
+.node { fill: #ffffff; stroke: #8a93a0; stroke-width: 1.5; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e4e8ee; } .ground { fill: #14181f; } .quiet { fill: #9aa4b2; }
   .track { fill: #2a313c; } .node { fill: #14181f; }
@@ -147,8 +150,8 @@ def _detail(block: Block) -> str:
 def _header(architecture: Architecture, costs: Costs, input_shape: tuple[int, ...]) -> str:
     parts = architecture.parts
     totals = (
-        f"{costs.params:,} parameters · {costs.macs:,} MACs · {costs.memory / 1024:,.0f} KiB of activations · "
-        f"{costs.size / 1024:,.0f} KiB of weights"
+        f"{costs.params:,} parameters · {costs.macs:,} MACs · "
+        f"{costs.memory / 1024:,.0f} KiB of activations · {costs.size / 1024:,.0f} KiB of weights"
     )
     names = zip(COLUMNS, ("shape", "parameters", "MACs"), strict=True)
     return (

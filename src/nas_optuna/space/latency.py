@@ -87,6 +87,7 @@ def measure_latency(
     inputs = torch.rand(batch_size, *input_shape, device=device)
     if inputs.ndim == 4:
         inputs = inputs.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)
     network = network.to(device).eval()
     with _threads(threads), torch.no_grad():
         run: Callable[[Tensor], Any] = network

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas_optuna.errors import InputError
+from nas_optuna.space import Architecture, Block, Network, Parts, Stem
+from nas_optuna.space.latency import FORMS, measure_latency
+
+
+def network(dimensions: int = 2) -> Network:
+    architecture = Architecture(Stem(8), (Block("dwsep", 8),), parts=Parts(dimensions))
+    return Network(architecture, classes=3, mean=[0.5], std=[0.5])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 16)])
+def test_latency_says_how_it_was_measured(form: str, shape: tuple[int, ...]) -> None:
+    latency = measure_latency(
+        network(len(shape) - 1),
+        input_shape=shape,
+        batch_size=4,
+        threads=1,
+        form=form,
+        seconds=0.01,
+        repeats=7,
+    )
+    assert 0 < latency.low <= latency.median <= latency.high
+    assert latency.repeats >= 7
+    assert (latency.batch_size, latency.threads, latency.device, latency.form) == (4, 1, "cpu", form)
+
+
+def test_network_is_run_so_often_without_gradients_in_evaluation_mode() -> None:
+    judged, seen = network(), []
+    judged.register_forward_hook(
+        lambda module, _, logits: seen.append((module.training, logits.requires_grad, logits.shape[0]))
+    )
+    latency = measure_latency(judged, input_shape=(1, 8, 8), batch_size=2, warm_up=3, seconds=0, repeats=5)
+    assert latency.repeats == 5
+    assert seen == [(False, False, 2)] * 8
+
+
+def test_number_of_threads_is_given_back() -> None:
+    before = torch.get_num_threads()
+    measure_latency(network(), input_shape=(1, 8, 8), threads=before + 1, seconds=0, repeats=2)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"threads": 0}, "threads: 0"),
+        ({"form": "onnx"}, "form: 'onnx' is unknown; known: eager, exported"),
+        ({"device": "mps"}, "device: this machine"),
+    ],
+)
+def test_wrong_request_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        measure_latency(network(), input_shape=(1, 8, 8), **options)
