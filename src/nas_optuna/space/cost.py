@@ -21,7 +21,7 @@ from nas_optuna.space.parts import Parts
 _ATEN = torch.ops.aten
 _IN_PLACE = {_ATEN.relu_, _ATEN.silu_, _ATEN.hardswish_}
 _SAME_SHAPE = {_ATEN.relu, _ATEN.silu, _ATEN.hardswish, _ATEN.gelu, _ATEN.add}
-_BATCH_NORM = {_ATEN.native_batch_norm, _ATEN._native_batch_norm_legit_no_training}
+_NORMS = {_ATEN.native_batch_norm, _ATEN._native_batch_norm_legit_no_training, _ATEN.native_group_norm}
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         isinstance(other, Tensor) and other.shape == inputs.shape for other in args[1:2]
     ):
         return torch.empty_like(inputs)
-    if operation in _BATCH_NORM:
+    if operation in _NORMS:
         nothing = torch.empty(0, device=inputs.device)
         return torch.empty_like(inputs), nothing, nothing
     return func(*args, **kwargs)
