@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -184,37 +184,34 @@ def _reachable(value: _Value, convolutions: Sequence[tuple[str, _Value]]) -> set
 
 
 def _text(name: str, value: _Value, convolutions: Sequence[tuple[str, _Value]]) -> str:
+    """A convolution with all that leads to it, its weights not told apart from others'."""
+    return f"{name}({_write(value, lambda of: _text(*convolutions[of], convolutions))})"
+
+
+def _numbered(order: Iterable[int], convolutions: Sequence[tuple[str, _Value]], output: _Value) -> str:
+    """A cell as its convolutions in an order, each named by its place in it."""
+    places = {old: new for new, old in enumerate(order)}
+
+    def name(of: int) -> str:
+        return f"#{places[of]}"
+
+    inputs = [f"{convolutions[old][0]}({_write(convolutions[old][1], name)})" for old in places]
+    return f"{';'.join(inputs)}>{_write(output, name)}"
+
+
+def _write(value: _Value, name: Callable[[int], str]) -> str:
+    """A sum in one order, its convolutions named by a function."""
     terms = []
     for (kind, of), count in value:
         if kind == "pool":
             assert isinstance(of, tuple)
-            terms.append(f"{count}{_text('pool', of, convolutions)}")
+            terms.append(f"{count}pool({_write(of, name)})")
         elif kind == "convolution":
             assert isinstance(of, int)
-            terms.append(f"{count}{_text(*convolutions[of], convolutions)}")
+            terms.append(f"{count}{name(of)}")
         else:
             terms.append(f"{count}x")
-    return f"{name}({'+'.join(sorted(terms))})"
-
-
-def _numbered(order: Iterable[int], convolutions: Sequence[tuple[str, _Value]], output: _Value) -> str:
-    numbers = {old: new for new, old in enumerate(order)}
-
-    def write(value: _Value) -> str:
-        terms = []
-        for (kind, of), count in value:
-            if kind == "pool":
-                assert isinstance(of, tuple)
-                terms.append(f"{count}pool({write(of)})")
-            elif kind == "convolution":
-                assert isinstance(of, int)
-                terms.append(f"{count}#{numbers[of]}")
-            else:
-                terms.append(f"{count}x")
-        return "+".join(sorted(terms))
-
-    inputs = [f"{convolutions[old][0]}({write(convolutions[old][1])})" for old in numbers]
-    return f"{';'.join(inputs)}>{write(output)}"
+    return "+".join(sorted(terms))
 
 
 def _operation(name: str, channels: int, parts: Parts) -> nn.Module:
