@@ -59,7 +59,7 @@ def test_unknown_key_is_named(command: Command) -> None:
     [
         ("space.block.layer=[conv,convv]", ("space.block.layer", "'convv'", "conv, convnext, dwsep")),
         ("space.block.kernel=[]", ("space.block.kernel", "empty")),
-        ("space.stages.stage1.depth.low=9", ("space.stages.stage1.depth", "low 9", "high 2")),
+        ("space.stages.stage1.depth=9..2", ("space.stages.stage1.depth", "low 9", "high 2")),
         ("n_trials=0", ("n_trials", "0", "at least 1")),
         (
             "storage=sqlite:///missing/folder/study.db",
@@ -77,7 +77,11 @@ def test_impossible_value_names_key_value_and_rule(
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("space.stages.stage2.width.high=50", ("space.stages.stage2.width", "use high 48 or 56")),
+        (
+            "space.stages.stage2.width={low:16,high:50,step:8}",
+            ("space.stages.stage2.width", "use high 48 or 56"),
+        ),
+        ("space.stages.stage2.width=16...48", ("space.stages.stage2.width", "low..high by step")),
         ("timeout=0", ("timeout", "0", "above 0")),
         ("n_trials=null", ("no budget", "n_trials", "timeout")),
         ("seed=-1", ("seed", "-1", "at least 0")),

@@ -90,7 +90,10 @@ def test_size_that_was_not_counted_says_so() -> None:
     [
         ("space=conv1d", "space: its networks are for series, the data holds images: set space.dimensions=2"),
         ("survey.samples=-1", "survey.samples: -1"),
-        ("space.stages.stage1.width.high=33", "space.stages.stage1.width: high 33 can't be reached"),
+        (
+            "space.stages.stage1.width={low:16,high:33,step:8}",
+            "space.stages.stage1.width: high 33 can't be reached",
+        ),
         ("space.seeds=[x]", "space.seeds: 'x' can't be read"),
         ("survey.svg=/dev/null/x", "survey.svg: can't write"),
         ("space._target_=nas_optuna.space.Choice", "space"),

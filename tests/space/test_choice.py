@@ -16,6 +16,14 @@ def test_range_is_asked_as_ordered_integers() -> None:
     assert trial.distributions["width"] == optuna.distributions.IntDistribution(8, 32, step=8)
 
 
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [("1..3", (1, 2, 3)), ("16..32 by 8", (16, 24, 32)), (" 3 .. 7 by 2 ", (3, 5, 7)), ("4..4", (4,))],
+)
+def test_range_may_be_a_word(text: str, options: tuple[int, ...]) -> None:
+    assert parse_choice("key", text).options == options
+
+
 def test_list_of_integers_in_equal_steps_is_a_range() -> None:
     assert parse_choice("key", [3, 5, 7]) == parse_choice("key", {"low": 3, "high": 7, "step": 2})
 
@@ -45,6 +53,11 @@ def test_single_option_is_not_asked(fixed: Any) -> None:
         (None, "empty"),
         ([3, 3], "repeats"),
         ({"low": 5, "high": 3}, "low 5 is above high 3"),
+        ("5..3", "low 5 is above high 3"),
+        ("1..4 by 2", "use high 3 or 5"),
+        ("1..4 by 0", "at least 1"),
+        ("1..x", r"'1\.\.x' must be low\.\.high or low\.\.high by step"),
+        ("1...4", "must be low"),
         ({"low": 1, "high": 4, "step": 2}, "use high 3 or 5"),
         ({"low": 1, "high": 4, "step": 0}, "at least 1"),
         ({"low": 1.5, "high": 4}, "whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,10 @@ from nas_optuna.errors import InputError, check_number
 class Choice:
     """The options of one decision.
 
-    In YAML a scalar is a fixed value, a list holds options, and a mapping with ``low``, ``high`` and
-    an optional ``step`` is a range of integers. A list of integers in equal steps, such as
-    ``[3, 5, 7]``, is the same as its range: samplers then know which options are neighbours.
+    In YAML a scalar is a fixed value and a list holds options. ``1..3``, ``16..32 by 8``, or a mapping
+    with ``low``, ``high`` and an optional ``step`` is a range of integers. A list of integers in equal
+    steps, such as ``[3, 5, 7]``, is the same as its range: samplers then know which options are
+    neighbours.
 
     Attributes:
         options: Every possible value, in order.
@@ -55,7 +57,8 @@ def parse_choice(key: str, value: Any) -> Choice:
 
     Args:
         key: Where it stands in the configuration, for error messages.
-        value: A scalar, a list, or a mapping with ``low``, ``high`` and optionally ``step``.
+        value: A scalar, a list, a range as text, or a mapping with ``low``, ``high`` and optionally
+            ``step``.
 
     Raises:
         InputError: The options are empty, repeated or contradictory.
@@ -66,7 +69,10 @@ def parse_choice(key: str, value: Any) -> Choice:
         options = _parse_options(key, list(value))
         return Choice(options, _common_step(options))
     if value is None:
-        raise InputError(f"{key} is empty: give a value, a list, or a range {{low, high, step}}.")
+        raise InputError(f"{key} is empty: give a value, a list, or a range such as 16..32 by 8.")
+    # a word, unlike a list or a mapping, can be replaced by any other form on the command line
+    if isinstance(value, str) and ".." in value:
+        return _parse_range(key, _read_range(key, value))
     return Choice((value,))
 
 
@@ -117,6 +123,17 @@ def _common_step(options: tuple[Any, ...]) -> int | None:
         return None
     steps = {after - before for before, after in itertools.pairwise(options)}
     return steps.pop() if len(steps) == 1 and min(steps) > 0 else None
+
+
+def _read_range(key: str, text: str) -> dict[str, int]:
+    found = re.fullmatch(r"\s*(-?\d+)\s*\.\.\s*(-?\d+)\s*(?:by\s+(-?\d+)\s*)?", text)
+    if not found:
+        raise InputError(f"{key}: {text!r} must be low..high or low..high by step, such as 16..32 by 8.")
+    return {
+        name: int(number)
+        for name, number in zip(("low", "high", "step"), found.groups(), strict=True)
+        if number
+    }
 
 
 def _parse_range(key: str, value: Mapping[str, Any]) -> Choice:

@@ -64,7 +64,7 @@ class Stages(Space):
     """A stem, stages of blocks, a head. Every stage decides its depth and width, every block its layer.
 
     The first block of a stage may shrink its input. Each decision is a scalar (fixed), a list of
-    options or a range ``{low, high, step}``.
+    options or a range such as ``16..32 by 8``; see ``Choice``.
 
     Args:
         stem: ``width``, ``kernel``, ``stride`` of the first convolution.
@@ -100,8 +100,11 @@ class Stages(Space):
         encoding: str = "flat",
         seeds: Sequence[Any] = (),
     ) -> None:
-        for name, factory in (layers or {}).items():
-            register_layer(name, factory)
+        layers = layers or {}
+        if not isinstance(layers, Mapping):
+            raise InputError(f"space.layers: {layers!r} must be names of layers with a _target_ each.")
+        for name, factory in layers.items():
+            register_layer(str(name), factory)
         check_one_of("space.dimensions", dimensions, (1, 2))
         _check_keys("space.stem", stem, {"width", "kernel", "stride"})
         head = head or {"width": 0}
