@@ -133,6 +133,12 @@ def test_unknown_schema_is_refused() -> None:
     [
         (Block("convv", 8), "unknown layer 'convv'; known: avgpool"),
         (Block("conv", 8, choices={"expansion": 6}), "layer 'conv' has no choice 'expansion'"),
+        (Block("conv", 8, choices={"kernel": 4}), "kernel: 4 is even"),
+        (Block("conv", 8, choices={"kernel": "3"}), "kernel: '3' must be a whole number"),
+        (Block("mbconv", 8, choices={"squeeze_excite": 1}), "squeeze_excite: 1 must be true or false"),
+        (Block("groupconv", 8, choices={"groups": 0}), "groups: 0 must be a whole number, at least 1"),
+        (Block("conv", 8, residual=1), r"block 1\.residual: 1 must be true or false"),
+        (Block("cell", 8, choices={"operations": 3}), "operations '3' must be 6 of|must be 6 of none"),
         (Block("conv", 0), r"block 1\.width: 0 must be a whole number, at least 1"),
         (Block("conv", 8, downsampling="sum"), r"block 1\.downsampling: 'sum' is unknown; known: stride"),
         (Block("groupconv", 9), "block 1: 8 channels can't|9 channels can't be divided into 4"),

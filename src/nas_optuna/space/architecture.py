@@ -159,18 +159,27 @@ class Architecture:
 
     def check(self) -> None:
         """Raise a ``ValueError`` that names the first value that no network can have."""
-        check_one_of("parts.dimensions", self.parts.dimensions, (1, 2))
+        check_number("parts.dimensions", self.parts.dimensions, whole=True, at_least=1, at_most=2)
         check_one_of("parts.activation", self.parts.activation, ACTIVATIONS)
         check_one_of("parts.norm", self.parts.norm, NORMS)
         check_number("stem.kernel", self.stem.kernel, whole=True, at_least=1)
         check_number("stem.stride", self.stem.stride, whole=True, at_least=1)
         check_number("stem.width", self.stem.width, whole=True, at_least=1)
         check_number("head.width", self.head.width, whole=True, at_least=0)
+        flags = {"stem.activated": self.stem.activated, "head.norm": self.head.norm}
+        flags |= {f"block {number}.residual": block.residual for number, block in enumerate(self.blocks, 1)}
+        for key, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{key}: {flag!r} must be true or false.")
+        if self.stem.kernel % 2 == 0:
+            raise ValueError(f"stem.kernel: {self.stem.kernel} is even: kernels must be odd (1, 3, 5, ...).")
         width = self.stem.width
         for number, block in enumerate(self.blocks, start=1):
             check_number(f"block {number}.width", block.width, whole=True, at_least=1)
             check_number(f"block {number}.stride", block.stride, whole=True, at_least=1)
             check_one_of(f"block {number}.downsampling", block.downsampling, DOWNSAMPLING)
+            if not isinstance(block.layer, str):
+                raise ValueError(f"block {number}.layer: {block.layer!r} must be a word.")
             reason = find_layer(block.layer).check(width, block.width, dict(block.choices))
             if reason:
                 raise ValueError(f"block {number}: {reason}.")

@@ -67,7 +67,7 @@ class Cell(nn.Module):
     @staticmethod
     def check(in_channels: int, out_channels: int, *, operations: str) -> str | None:
         """Why these operations make no cell, if they don't."""
-        names = split_operations(operations)
+        names = split_operations(str(operations))
         if len(names) != len(EDGES) or set(names) - set(OPERATIONS):
             return f"operations {operations!r} must be {len(EDGES)} of {', '.join(OPERATIONS)}"
         if in_channels != out_channels:

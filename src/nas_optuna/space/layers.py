@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from nas_optuna.errors import InputError
+from nas_optuna.errors import InputError, check_number
 from nas_optuna.space.cells import Cell, Reduction
 from nas_optuna.space.parts import Parts
 
@@ -303,9 +303,11 @@ class Layer:
         """Why the module can't be made, as far as it says so itself.
 
         Raises:
-            ValueError: The layer has no such choice, or misses one.
+            ValueError: The layer has no such choice, misses one, or one has an impossible value.
         """
         values = self.complete(choices)
+        for name, default in self.choices:
+            _check_value(name, default, values[name])
         check = getattr(self.module, "check", None)
         reason: str | None = check(in_channels, out_channels, **values) if check else None
         return reason
@@ -392,6 +394,18 @@ def _describe(name: str, factory: Callable[..., nn.Module]) -> Layer:
         takes_stride="stride" in parameters and "stride" not in settled,
         takes_parts="parts" in parameters,
     )
+
+
+def _check_value(name: str, default: Scalar | None, value: Scalar) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: {value!r} must be true or false.")
+    elif isinstance(default, int) or name == "kernel":
+        check_number(name, value, whole=True, at_least=1)
+        if name == "kernel" and value % 2 == 0:
+            raise ValueError(f"kernel: {value} is even: kernels must be odd (1, 3, 5, ...).")
+    elif isinstance(default, str) and not isinstance(value, str):
+        raise ValueError(f"{name}: {value!r} must be a word.")
 
 
 def _is_choice(parameter: inspect.Parameter) -> bool:

@@ -109,7 +109,7 @@ def _load(path: str) -> list[Architecture]:
         place /= "summary.json" if (place / "summary.json").is_file() else "architecture.json"
     try:
         values = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"space.seeds: {path!r} can't be read ({error}). Give one of {', '.join(KNOWN)}, the JSON file "
             "of an architecture, or the folder of an earlier study."
