@@ -125,7 +125,7 @@ ALLOWED = {
     "objective": {"data", "estimation", "results", "space", "study"},
     "prepare": {"configuration", "data", "errors", "estimation", "objective", "results", "space", "study"},
     "search": {"errors", "estimation", "interrupt", "objective", "prepare", "results", "study"},
-    "survey": {"configuration", "data", "errors", "estimation", "space"},
+    "survey": {"configuration", "data", "errors", "estimation", "prepare", "space"},
     "cli": {"errors", "interrupt", "search", "survey"},
     "__main__": {"cli"},
     "__init__": {"results"},

@@ -163,6 +163,17 @@ def test_seeds_are_tried_first_and_once(tmp_path: Path, monkeypatch: pytest.Monk
     search(compose_config(*config, "n_trials=3"))
     trials = load_study().trials
     assert [trial.user_attrs.get("seed_network") for trial in trials] == ["resnet", "mobilenet", None]
+
+
+def test_seed_that_is_added_when_a_study_goes_on_is_tried_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search(compose_config(*SHORT, *QUICK, "n_trials=1"))
+    search(compose_config(*SHORT, *QUICK, "n_trials=2", "space.seeds=[resnet]"))
+    trials = load_study().trials
+    assert [trial.user_attrs.get("seed_network") for trial in trials] == [None, "resnet"]
+    trials = trials[1:]
     layers = {value for name, value in trials[0].params.items() if name.endswith("layer")}
     assert layers == {"conv"}
 

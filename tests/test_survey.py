@@ -90,6 +90,18 @@ def test_size_that_was_not_counted_says_so() -> None:
     [
         ("space=conv1d", "space: its networks are for series, the data holds images: set space.dimensions=2"),
         ("survey.samples=-1", "survey.samples: -1"),
+        ("survey.samples=11", "survey.networks: 10 must be a whole number, at least 11"),
+        ("survey.latency=maybe", "survey.latency: 'maybe' must be true or false"),
+        ("survey.svg=5", "survey.svg: 5 must be the name of a folder"),
+        ("+survey.foo=1", "survey: .* must have exactly the keys samples, networks, latency, svg"),
+        ("survey=null", "survey: None must have exactly"),
+        ("seed=abc", "seed: 'abc' must be a whole number"),
+        ("space.head=0", "space.head: 0 must be exactly the keys"),
+        ("space.block=conv", "space.block: 'conv' must hold layer"),
+        ("space.dimensions=true", "space.dimensions: True"),
+        ("space.block.layer=[[conv]]", r"space.block.layer: \['conv'\] must be a number, a word"),
+        ("space.layers=5", "space.layers: 5 must be names"),
+        ("+space.layers.x={_target_:builtins.int,_partial_:true}", "space.layers.x: int must"),
         (
             "space.stages.stage1.width={low:16,high:33,step:8}",
             "space.stages.stage1.width: high 33 can't be reached",

@@ -72,13 +72,13 @@ def prepare(config: DictConfig) -> Parts:
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
     objectives: Objectives = build(config, "objective")
-    space = _build_space(config)
+    space = build_space(config)
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
     _build_sampler(config, existing=0)
     data: LabelledData = build(config, "data")
     data.prepare()
-    _check_networks(space, data)
+    check_networks(space, data.input_shape, len(data.classes))
     study = _open(config, objectives, data, folder)
     plan = _recall_plan(study, open_training) or make_plan(
         open_training, space, data, settings=settings, timeout=budget.timeout
@@ -157,33 +157,35 @@ def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
     return kind(**values)
 
 
-def _build_space(config: DictConfig) -> Space:
+def build_space(config: DictConfig) -> Space:
+    """The space of a configuration."""
     space = build(config, "space")
     if not isinstance(space, Space):
         raise InputError(f"space: {type(space).__name__} must be a nas_optuna.space.Space.")
     return space
 
 
-def _check_networks(space: Space, data: LabelledData) -> None:
+def check_networks(space: Space, input_shape: tuple[int, ...], classes: int) -> None:
     """Build a few networks, without memory for their weights, for the data's shape."""
-    space.check_input(data.input_shape)
+    space.check_input(input_shape)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(CHECKED_NETWORKS):
         architecture = space(drawn.ask())
         try:
-            measure_costs(architecture, input_shape=data.input_shape, classes=len(data.classes))
+            measure_costs(architecture, input_shape=input_shape, classes=classes)
         except Exception as error:  # whatever a layer from elsewhere raises
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [""])[0]
             raise InputError(
-                f"space: the network {architecture} can't be built for inputs of {data.input_shape} "
+                f"space: the network {architecture} can't be built for inputs of {input_shape} "
                 f"({type(error).__name__}: {reason}). Change the layer or the decisions that lead to it."
             ) from error
 
 
 def _enqueue(study: optuna.Study, seeds: dict[str, dict[str, Any]]) -> None:
-    """Let the seeds be tried first in a study that has no trial yet."""
-    if not study.get_trials(deepcopy=False):
-        for label, values in seeds.items():
+    """Let the seeds that the study has not seen be tried before anything else."""
+    known = {trial.user_attrs.get("seed_network") for trial in study.get_trials(deepcopy=False)}
+    for label, values in seeds.items():
+        if label not in known:
             study.enqueue_trial(values, user_attrs={"seed_network": label})
 
 

@@ -20,11 +20,13 @@ from nas_optuna.configuration import build, plain
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import COSTS, Objectives
+from nas_optuna.prepare import build_space, check_networks
 from nas_optuna.space import Architecture, Choice, Costs, Network, Space, measure_costs, resolve_seeds
 from nas_optuna.space.diagram import draw
 from nas_optuna.space.latency import FORMS, measure_latency
 
 ASSUMED_CLASSES = 10
+STARTS = 5  # of the climb to the smallest and the largest
 PLAIN_WIDTH = 160  # characters of a line where the output is no terminal
 MOST_OPTIONS = 12  # of a decision that are spelt out
 
@@ -49,7 +51,11 @@ class SurveySettings:
 
     def __post_init__(self) -> None:
         check_number("survey.samples", self.samples, whole=True, at_least=0)
-        check_number("survey.networks", self.networks, whole=True, at_least=10)
+        check_number("survey.networks", self.networks, whole=True, at_least=max(10, self.samples))
+        if not isinstance(self.latency, bool):
+            raise InputError(f"survey.latency: {self.latency!r} must be true or false.")
+        if self.svg is not None and (not isinstance(self.svg, str) or not self.svg):
+            raise InputError(f"survey.svg: {self.svg!r} must be the name of a folder, or null.")
 
 
 def survey(config: DictConfig) -> None:
@@ -58,11 +64,15 @@ def survey(config: DictConfig) -> None:
     Raises:
         InputError: The space, the limits or the data can't be had.
     """
-    settings = SurveySettings(**plain(config, "survey"))
+    values = plain(config, "survey")
+    if not isinstance(values, dict) or set(values) != set(SurveySettings.__annotations__):
+        known = ", ".join(SurveySettings.__annotations__)
+        raise InputError(f"survey: {values!r} must have exactly the keys {known}.")
+    settings = SurveySettings(**values)
+    check_number("seed", config.seed, whole=True, at_least=0)
     objectives: Objectives = build(config, "objective")
-    space = build(config, "space")
-    if not isinstance(space, Space):
-        raise InputError(f"space: {type(space).__name__} must be a nas_optuna.space.Space.")
+    space = build_space(config)
+    resolve_seeds(space)
     data: LabelledData = build(config, "data")
     shape, classes = data.expect()
     Survey(space, objectives, shape, classes, settings=settings, seed=config.seed).show()
@@ -97,7 +107,7 @@ class Survey:
         self._assumed = classes is None
         self._settings = settings
         self._random = random.Random(seed)
-        space.check_input(input_shape)
+        check_networks(space, input_shape, self._classes)
         self.console = Console(highlight=False, soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
@@ -153,28 +163,46 @@ class Survey:
     def _shown(self, points: Sequence[Values], costs: Sequence[Costs]) -> dict[str, Architecture]:
         """Smallest, seeds, samples, largest: by name."""
         order = sorted(range(len(points)), key=lambda index: costs[index].macs)
-        shown = {"smallest": self._extreme(points[order[0]], sign=1)}
+        smallest = [self._extreme(points[index], sign=1) for index in order[:STARTS]]
+        largest = [self._extreme(points[index], sign=-1) for index in order[-STARTS:]]
+        shown = {"smallest": min(smallest, key=_first)[1]}
         shown |= {label: self._space.at(values) for label, values in resolve_seeds(self._space).items()}
         shown |= {
             f"random {number}": self._space.at(point)
             for number, point in enumerate(points[: self._settings.samples], start=1)
         }
-        shown["largest"] = self._extreme(points[order[-1]], sign=-1)
+        shown["largest"] = min(largest, key=_first)[1]
         return {name: architecture.canonical() for name, architecture in shown.items()}
 
-    def _extreme(self, point: Values, *, sign: int) -> Architecture:
-        """The fewest (or most) MACs, by changing one decision after the other until none helps."""
+    def _extreme(self, point: Values, *, sign: int) -> tuple[int, Architecture]:
+        """The fewest (or, by their negative, most) MACs: decisions are changed until none helps.
+
+        They are changed one by one, and together with a depth: what a deeper network adds is void
+        before, and so may be anything.
+        """
         best = sign * self._cost(point).macs
         improved = True
         while improved:
             improved = False
-            for name, choice in self._space.decisions.items():
-                for option in choice.options:
-                    changed = {**point, name: option}
-                    macs = sign * self._cost(changed).macs
-                    if macs < best:
-                        point, best, improved = changed, macs, True
-        return self._space.at(point)
+            for change in self._changes():
+                changed = {**point, **change}
+                macs = sign * self._cost(changed).macs
+                if macs < best:
+                    point, best, improved = changed, macs, True
+        return best, self._space.at(point)
+
+    def _changes(self) -> Iterator[Values]:
+        single = [
+            {name: option}
+            for name, choice in self._space.decisions.items()
+            if choice.is_open
+            for option in choice.options
+        ]
+        depths = [change for change in single if next(iter(change)).endswith(".depth")]
+        yield from single
+        for depth in depths:
+            stage = next(iter(depth)).rpartition(".")[0]
+            yield from (depth | change for change in single if next(iter(change)).startswith(f"{stage}."))
 
     def _networks(self, shown: dict[str, Architecture]) -> Table:
         view = Table(box=None, pad_edge=False)
@@ -227,6 +255,10 @@ class Survey:
         except OSError as error:
             raise InputError(f"survey.svg: can't write to {str(folder)!r} ({error.strerror}).") from error
         self._say(f"diagrams: {folder}")
+
+
+def _first(pair: tuple[int, Architecture]) -> int:
+    return pair[0]
 
 
 def _options(choice: Choice) -> str:

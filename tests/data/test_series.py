@@ -100,6 +100,8 @@ def test_constant_channel_is_borne(tmp_path: Path) -> None:
         ({"x": np.array([["a"], ["b"]]), "y": np.arange(2)}, "must hold numbers"),
         ({"x": np.ones((4, 3), dtype=object), "y": np.arange(4)}, "can't read"),
         ({"x": np.ones((8, 3)), "y": np.arange(8) % 2, "x_test": np.ones((2, 3))}, "x_test without y_test"),
+        ({"x": np.ones((8, 3)), "y": np.arange(8) % 2, "y_test": np.ones(2)}, "y_test without x_test"),
+        ({"x": np.ones((4, 3), dtype=complex), "y": np.arange(4) % 2}, "must hold numbers"),
         (
             {"x": np.ones((8, 3)), "y": np.arange(8) % 2, "x_test": np.ones((2, 4)), "y_test": np.arange(2)},
             r"test series have the shape \(1, 4\)",
@@ -135,6 +137,38 @@ def test_wrong_csv_is_refused(tmp_path: Path, text: str, channels: int, message:
     (tmp_path / "wrong.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         prepared(path=str(tmp_path / "wrong.csv"), channels=channels)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x93NUMPY\x01\x00"])
+def test_damaged_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "series.npz").write_bytes(content)
+    with pytest.raises(InputError, match="can't read"):
+        prepared(path=str(tmp_path / "series.npz"))
+
+
+def test_array_that_is_called_npz_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "series.npy", np.ones(3))
+    (tmp_path / "series.npy").rename(tmp_path / "series.npz")
+    with pytest.raises(InputError, match="can't read"):
+        prepared(path=str(tmp_path / "series.npz"))
+
+
+def test_first_series_with_a_missing_value_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "gap.csv").write_text("a,,1\nb,1,2\n")
+    with pytest.raises(InputError, match=r"line 1 .* must be a class and 2 numbers"):
+        prepared(path=str(tmp_path / "gap.csv"))
+
+
+def test_field_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("a," + "1 " * 100_000)
+    with pytest.raises(InputError, match="is no csv file"):
+        prepared(path=str(tmp_path / "long.csv"))
+
+
+def test_classes_are_the_same_numbers_however_they_are_stored(tmp_path: Path) -> None:
+    arrays = series()
+    given = {"x_test": arrays["x"][:6], "y_test": arrays["y"][:6].astype(float)}
+    assert prepared(path=write_npz(tmp_path, **arrays, **given)).classes == ("0", "1", "2")
 
 
 def test_missing_file_is_named() -> None:

@@ -65,6 +65,11 @@ def test_cell_that_only_passes_its_input_on_is_left_out() -> None:
     assert Architecture(Stem(8), (skip,)).canonical().blocks == ()
 
 
+def test_convolution_of_a_cell_stands_between_an_activation_and_a_norm() -> None:
+    cell = Cell(4, 4, parts=Parts(), operations="none,none,none,conv3x3,none,none")
+    assert [type(module).__name__ for module in cell.edges["0_3"]] == ["ReLU", "Conv2d", "BatchNorm2d"]
+
+
 def test_cell_sums_what_its_edges_bring() -> None:
     torch.manual_seed(0)
     cell = Cell(4, 4, parts=Parts(), operations="conv3x3,skip,conv1x1,none,avgpool3x3,skip").eval()

@@ -170,3 +170,57 @@ class TestLayersFromElsewhere:
         register_layer("shift", Shift)
         with pytest.raises(ValueError, match="layer 'shift' needs a value for 'amount'"):
             Architecture(Stem(4), (Block("shift", 4),)).canonical()
+
+
+def kinds(module: nn.Module) -> list[str]:
+    return [
+        type(found).__name__.removesuffix("2d") for found in module.modules() if not list(found.children())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("conv", "Conv BatchNorm"),
+        ("dwsep", "Conv BatchNorm ReLU Conv BatchNorm"),
+        ("mbconv", "Conv BatchNorm ReLU Conv BatchNorm ReLU Conv BatchNorm"),
+        ("bottleneck", "Conv BatchNorm ReLU Conv BatchNorm ReLU Conv BatchNorm"),
+        ("convnext", "Conv BatchNorm Conv ReLU Conv"),
+        ("reduction", "ReLU Conv BatchNorm ReLU Conv BatchNorm AvgPool Conv"),
+    ],
+)
+def test_layer_is_made_of_what_its_paper_says(layer: str, expected: str) -> None:
+    assert kinds(LAYERS[layer].build(8, 8, stride=2)) == expected.split()
+
+
+@pytest.mark.parametrize("layer", sorted(BUILT_IN))
+def test_activation_follows_where_the_layer_does_not_end_linear(layer: str) -> None:
+    linear = {"mbconv", "convnext", "maxpool", "avgpool", "identity", "cell", "reduction"}
+    block = Block(layer, 8, choices=CHOICES.get(layer, {}))
+    network = Network(Architecture(Stem(8), (block,)), classes=2, mean=[0.5], std=[0.5])
+    assert (len(network.blocks[0]) == 1) is (layer in linear)
+
+
+def test_squeeze_excite_scales_by_a_sigmoid_of_the_means() -> None:
+    torch.manual_seed(0)
+    layer = LAYERS["mbconv"].build(8, 8, choices={"squeeze_excite": True, "expansion": 2})
+    squeeze: Any = next(module for module in layer if hasattr(module, "scale"))
+    features = torch.randn(2, 16, 4, 4)
+    down, up = squeeze.scale[0], squeeze.scale[2]
+    means = features.mean(dim=(2, 3))
+    hidden = torch.relu(means @ down.weight.flatten(1).T + down.bias)
+    expected = features * torch.sigmoid(hidden @ up.weight.flatten(1).T + up.bias)[:, :, None, None]
+    torch.testing.assert_close(squeeze(features), expected)
+
+
+def test_settled_choice_that_cannot_be_saved_is_refused() -> None:
+    with pytest.raises(InputError, match=r"space\.layers\.pair\.kernel_size: \[3, 3\] must be a number"):
+        register_layer("pair", functools.partial(nn.Conv2d, kernel_size=[3, 3]))
+
+
+def test_layer_without_stride_that_shrinks_is_a_layer_after_a_pool() -> None:
+    register_layer("shift", functools.partial(Shift, amount=1))
+    plain, pooled = (
+        Architecture(Stem(4), (Block("shift", 4, 2, downsampling=how),)) for how in ("stride", "maxpool")
+    )
+    assert plain.hash == pooled.hash

@@ -94,6 +94,7 @@ def test_different_networks_have_different_hashes(space: Stages) -> None:
     [
         ((Block("identity", 8), Block("conv", 8)), (Block("conv", 8),)),
         ((Block("conv", 8), Block("identity", 8, residual=True)), (Block("conv", 8),)),
+        ((Block("maxpool", 16, 2, choices={"kernel": 1}),), (Block("identity", 16, 2),)),
         ((Block("conv", 8, downsampling="maxpool"),), (Block("conv", 8),)),
         (
             (Block("groupconv", 8, choices={"groups": 1, "kernel": 5}),),
@@ -167,3 +168,29 @@ def test_summary_line_reads_as_documented() -> None:
     assert str(Architecture(Stem(16), blocks)) == line
     unusual = Architecture(Stem(16), (), Head(64), Parts(1, "silu", "group"))
     assert str(unusual) == "1d silu group stem3-16 head-64"
+
+
+def test_pools_before_a_layer_are_what_they_are_called() -> None:
+    features = torch.rand(1, 8, 4, 4)
+    windows = features.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    for how, expected in (("maxpool", windows.amax(dim=-1)), ("avgpool", windows.mean(dim=-1))):
+        network = build(Architecture(Stem(8), (Block("identity", 8, 2, downsampling=how),))).eval()
+        torch.testing.assert_close(network.blocks(features), expected)
+
+
+def test_identity_is_never_residual() -> None:
+    network = build(Architecture(Stem(8), (Block("identity", 8, residual=True),))).eval()
+    features = torch.rand(1, 8, 4, 4)
+    torch.testing.assert_close(network.blocks(features), features)
+
+
+def test_pool_of_one_pixel_that_leaves_pixels_out_is_kept() -> None:
+    block = Block("maxpool", 8, 2, choices={"kernel": 1})
+    assert Architecture(Stem(8), (block,)).canonical().blocks == (block,)
+
+
+def test_activation_of_stem_and_head_is_there_where_it_is_asked_for() -> None:
+    quiet = build(Architecture(Stem(8, activated=False), (), Head(norm=True)))
+    assert [type(module).__name__ for module in quiet.stem] == ["Conv2d", "BatchNorm2d"]
+    assert [type(module).__name__ for module in quiet.head.features] == ["BatchNorm2d", "ReLU"]
+    assert [type(module).__name__ for module in build(Architecture(Stem(8), ())).stem][-1] == "ReLU"

@@ -60,6 +60,7 @@ def test_seed_of_a_study_is_its_best_and_its_front_as_far_as_the_space_has_them(
 @pytest.mark.parametrize(
     ("seed", "message"),
     [
+        ({}, "an empty mapping"),
         ("resnett", r"'resnett' can't be read.*resnet, mobilenet"),
         (3, "3 must be one of resnet, mobilenet"),
         ({"layer": "mbconv"}, r"wants layer='mbconv', but stage1\.block1\.layer has only conv, dwsep"),
@@ -73,10 +74,32 @@ def test_wrong_seed_is_named(seed: Any, message: str) -> None:
         resolve(seed)
 
 
-def test_file_that_is_no_architecture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"list\.json' holds no architecture"):
-        resolve(str(tmp_path / "list.json"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "3",
+        '{"trials": {}, "best": 3}',
+        '{"trials": {}, "best": {"x": 1}}',
+        '{"trials": {}, "best": null, "front": [1]}',
+        '{"architecture": 5}',
+    ],
+)
+def test_file_that_is_no_architecture_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.json").write_text(text)
+    with pytest.raises(InputError, match=r"odd\.json' holds no architecture"):
+        resolve(str(tmp_path / "odd.json"))
+
+
+def test_study_that_found_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"trials": {}, "best": null, "front": null}')
+    with pytest.raises(InputError, match="found no network"):
+        resolve(str(tmp_path))
+
+
+def test_what_a_seed_leaves_open_is_taken_from_the_middle() -> None:
+    (network,) = resolve({"layer": "dwsep"}, kernel=[3, 5, 7])
+    assert {block["kernel"] for block in network.blocks} == {5}
 
 
 def test_seeds_must_be_a_list() -> None:

@@ -180,5 +180,10 @@ def test_network_that_the_space_cannot_say_has_no_point() -> None:
         Architecture(Stem(8), (Block("conv", 8), Block("conv", 16, 2)), Head(64)),
         Architecture(Stem(8), (Block("conv", 8), Block("conv", 16, 2)), parts=Parts(1)),
     ]
-    assert [space.encode(architecture) for architecture in outside] == [None] * 5
+    inside = (Block("conv", 8), Block("conv", 16, 2))
+    outside += [
+        Architecture(Stem(8, activated=False), inside),
+        Architecture(Stem(8), inside, Head(norm=True)),
+    ]
+    assert [space.encode(architecture) for architecture in outside] == [None] * 7
     assert space.encode(Architecture(Stem(8), (Block("conv", 8), Block("conv", 16, 2)))) is not None

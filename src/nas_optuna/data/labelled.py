@@ -68,7 +68,7 @@ class LabelledData(ABC):
         split_seed: int = 0,
     ) -> None:
         check_number("data.validation_share", validation_share, above=0, below=1)
-        check_number("data.split_seed", split_seed, whole=True, at_least=0)
+        check_number("data.split_seed", split_seed, whole=True, at_least=0, at_most=2**32 - 1)
         self.augmentation = augment
         self.validation_share = validation_share
         self.split_seed = split_seed

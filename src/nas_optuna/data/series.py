@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,9 +164,9 @@ def _list_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...]:
 def _load_npz(path: Path) -> dict[SplitName, Table]:
     names: dict[SplitName, str] = {"train": "", "validation": "_validation", "test": "_test"}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever numpy's and zip's parsers raise
         raise InputError(
             f"data.path: can't read {str(path)!r} ({error}). Give an npz or csv file of series."
         ) from error
@@ -178,9 +177,12 @@ def _load_npz(path: Path) -> dict[SplitName, Table]:
         )
     tables: dict[SplitName, Table] = {}
     for split, suffix in names.items():
-        if f"x{suffix}" in arrays:
-            if f"y{suffix}" not in arrays:
-                raise InputError(f"data.path: {str(path)!r} holds x{suffix} without y{suffix}.")
+        pair = {f"x{suffix}", f"y{suffix}"}
+        lacking = sorted(pair - set(arrays))
+        if len(lacking) == 1:
+            there = min(pair - set(lacking))
+            raise InputError(f"data.path: {str(path)!r} holds {there} without {lacking[0]}.")
+        if not lacking:
             tables[split] = _check(path, f"x{suffix}", arrays[f"x{suffix}"], arrays[f"y{suffix}"])
     return tables
 
@@ -194,9 +196,9 @@ def _check(path: Path, name: str, values: NDArray[Any], labels: NDArray[Any]) ->
             f"{where} has the shape {values.shape} and its labels {labels.shape}; they must be (N, L) or "
             "(N, C, L) and (N,)."
         )
-    if not np.issubdtype(values.dtype, np.number):
+    if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
         raise InputError(f"{where} holds {values.dtype}; it must hold numbers.")
-    return _finite(where, values.astype(np.float32)), labels
+    return _finite(where, values.astype(np.float32)), _labels(map(str, labels))
 
 
 def _finite(where: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -218,12 +220,12 @@ def _load_csv(path: Path, key: str, channels: int) -> Table:
         ) from error
     start = text[: text.find("\n") + 1 or None]
     delimiter = max(",;\t", key=start.count)
-    rows = [
-        (number, row)
-        for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), 1)
-        if row
-    ]
-    if rows and not all(map(_is_number, rows[0][1][1:])):
+    try:
+        table = list(csv.reader(text.splitlines(), delimiter=delimiter))
+    except csv.Error as error:
+        raise InputError(f"{key}: {str(path)!r} is no csv file ({error}).") from error
+    rows = [(number, row) for number, row in enumerate(table, 1) if row]
+    if rows and not any(map(_is_number, rows[0][1][1:])):
         rows = rows[1:]
     if not rows:
         raise InputError(f"{key}: {str(path)!r} holds no series: give one a row, its class first.")

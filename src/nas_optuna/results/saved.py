@@ -68,7 +68,7 @@ def load(path: str | Path) -> Network:
             std=[1.0] * description["input_shape"][0],
         )
         network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"no network can be loaded from {str(path)!r} ({error}). "
             "Give the folder final/ of a finished study."

@@ -143,6 +143,8 @@ class Architecture:
         Raises:
             ValueError: The layout is of another version, or a value is impossible.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"an architecture must be a mapping, not {type(values).__name__}.")
         if values.get("schema") != SCHEMA_VERSION:
             raise ValueError(
                 f"architecture schema {values.get('schema')!r} is unknown: "

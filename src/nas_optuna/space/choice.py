@@ -112,6 +112,9 @@ def _spell(word: Any) -> str:
 def _parse_options(key: str, options: list[Any]) -> tuple[Any, ...]:
     if not options:
         raise InputError(f"{key} is an empty list: give at least one option.")
+    for option in options:
+        if not isinstance(option, bool | int | float | str):
+            raise InputError(f"{key}: {option!r} must be a number, a word, true or false.")
     if len(set(map(repr, options))) < len(options):
         raise InputError(f"{key}: {options} repeats an option: name each one once.")
     return tuple(options)

@@ -188,9 +188,10 @@ class ConvNeXt(nn.Sequential):
 
 
 class Identity(nn.Sequential):
-    """Nothing; where the shapes differ, the 1 x 1 convolution that makes them agree."""
+    """Nothing; where the shapes differ, the 1 x 1 convolution that makes them agree. Never residual."""
 
     activation_after = False
+    takes_residual = False
 
     def __init__(self, in_channels: int, out_channels: int, *, parts: Parts, stride: int = 1) -> None:
         same = in_channels == out_channels and stride == 1
@@ -198,7 +199,7 @@ class Identity(nn.Sequential):
 
     @staticmethod
     def canonical(block: Block, in_channels: int) -> Block | None:
-        """Dropped where it does nothing; adding the input to itself or to a projection adds nothing."""
+        """Dropped where it does nothing."""
         if block.stride == 1 and block.width == in_channels:
             return None
         return replace(block, residual=False)
@@ -213,8 +214,9 @@ class _Pool(nn.Sequential):
 
     @staticmethod
     def canonical(block: Block, in_channels: int) -> Block | None:
-        """A window of one pixel is no pool."""
-        if block["kernel"] > 1:
+        """A window of one pixel is no pool, but it may leave pixels out."""
+        leaves_out = block.stride > 1 and block.downsampling == "stride" and block.width == in_channels
+        if block["kernel"] > 1 or leaves_out or block.residual:
             return block
         return Identity.canonical(replace(block, layer="identity", choices=()), in_channels)
 
@@ -266,6 +268,11 @@ class Layer:
         """Whether the network's activation follows the layer."""
         return bool(getattr(self.module, "activation_after", True))
 
+    @property
+    def takes_residual(self) -> bool:
+        """Whether a residual connection around the layer says anything."""
+        return bool(getattr(self.module, "takes_residual", True))
+
     def complete(self, choices: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Every choice with its value, the defaults filled in.
 
@@ -315,6 +322,8 @@ class Layer:
     def canonical(self, block: Block, in_channels: int) -> Block | None:
         """The simplest block that does the same; None where it does nothing."""
         block = replace(block, choices=tuple(sorted(self.complete(dict(block.choices)).items())))
+        if not self.takes_stride and block.stride > 1 and block.downsampling == "stride":
+            block = replace(block, downsampling="maxpool")
         simplify = getattr(self.module, "canonical", None)
         simplest: Block | None = simplify(block, in_channels) if simplify else block
         return simplest
@@ -376,11 +385,20 @@ def _describe(name: str, factory: Callable[..., nn.Module]) -> Layer:
             f"space.layers.{name}: {kind} must be a module class, not a module: give _partial_: true "
             "beside its _target_."
         )
-    parameters = inspect.signature(factory).parameters
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError) as error:
+        raise InputError(f"space.layers.{name}: {_name(factory)} must be a module class.") from error
     missing = [given for given in _GIVEN[:2] if given not in parameters]
     if missing:
         raise InputError(f"space.layers.{name}: {_name(factory)} must take {' and '.join(missing)}.")
     settled = factory.keywords if isinstance(factory, functools.partial) else {}
+    for choice, value in settled.items():
+        if choice not in _GIVEN and not isinstance(value, bool | int | float | str):
+            raise InputError(
+                f"space.layers.{name}.{choice}: {value!r} must be a number, a word, true or false, "
+                "so that the architecture can be saved."
+            )
     free = {
         choice: None if parameter.default is parameter.empty else parameter.default
         for choice, parameter in parameters.items()
@@ -401,7 +419,7 @@ def _check_value(name: str, default: Scalar | None, value: Scalar) -> None:
         if not isinstance(value, bool):
             raise ValueError(f"{name}: {value!r} must be true or false.")
     elif isinstance(default, int) or name == "kernel":
-        check_number(name, value, whole=True, at_least=1)
+        check_number(name, value, whole=True, at_least=min(1, default) if isinstance(default, int) else 1)
         if name == "kernel" and value % 2 == 0:
             raise ValueError(f"kernel: {value} is even: kernels must be odd (1, 3, 5, ...).")
     elif isinstance(default, str) and not isinstance(value, str):

@@ -129,7 +129,7 @@ def build_block(block: Block, in_channels: int, *, parts: Parts) -> nn.Module:
     pools = block.stride > 1 and (block.downsampling != "stride" or not layer.takes_stride)
     stride = 1 if pools else block.stride
     module = layer.build(in_channels, block.width, stride=stride, choices=dict(block.choices), parts=parts)
-    if block.residual:
+    if block.residual and layer.takes_residual:
         module = Residual(module, in_channels, block.width, stride, parts=parts)
     before = []
     if pools:

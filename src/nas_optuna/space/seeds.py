@@ -49,6 +49,10 @@ def resolve_seeds(space: Space) -> dict[str, dict[str, Any]]:
 
 
 def _resolve(space: Space, entry: Any) -> dict[str, dict[str, Any]]:
+    if entry == {}:
+        raise InputError(
+            "space.seeds: an empty mapping decides nothing: give values by name, or leave it out."
+        )
     if isinstance(entry, Mapping) and "schema" in entry:
         return _from_architectures(space, "architecture", [_read(entry, "space.seeds")])
     if isinstance(entry, Mapping):
@@ -104,22 +108,26 @@ def _from_architectures(
 
 
 def _load(path: str) -> list[Architecture]:
-    place = Path(path).expanduser()
-    if place.is_dir():
-        place /= "summary.json" if (place / "summary.json").is_file() else "architecture.json"
     try:
+        place = Path(path).expanduser()
+        if place.is_dir():
+            place /= "summary.json" if (place / "summary.json").is_file() else "architecture.json"
         values = json.loads(place.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"space.seeds: {path!r} can't be read ({error}). Give one of {', '.join(KNOWN)}, the JSON file "
             "of an architecture, or the folder of an earlier study."
         ) from error
     found = values if isinstance(values, Mapping) else {}
     if "trials" in found:
-        entries = [entry for entry in [found.get("best"), *found.get("front", [])] if entry]
-        if not entries:
+        front = found.get("front") or []
+        entries = [found.get("best"), *(front if isinstance(front, list) else [front])]
+        networks = [
+            entry.get("architecture") if isinstance(entry, Mapping) else entry for entry in entries if entry
+        ]
+        if not networks:
             raise InputError(f"space.seeds: the study in {path!r} found no network. Leave it out.")
-        return [_read(entry["architecture"], path) for entry in entries]
+        return [_read(network, path) for network in networks]
     return [_read(found.get("architecture", found), path)]
 
 
@@ -127,7 +135,9 @@ def _read(values: Any, path: str) -> Architecture:
     try:
         return Architecture.from_dict(values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"space.seeds: {path!r} holds no architecture ({error}).") from error
+        raise InputError(
+            f"space.seeds: {path!r} holds no architecture ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _is_option(value: Any, choice: Choice) -> bool:

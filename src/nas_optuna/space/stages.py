@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas_optuna.errors import InputError, check_one_of
+from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.space.architecture import DOWNSAMPLING, Architecture, Block, Head, Stem
 from nas_optuna.space.base import Get, Size, Space
 from nas_optuna.space.choice import Choice, parse_choice, parse_integers, parse_kernel, parse_words
@@ -105,9 +105,9 @@ class Stages(Space):
             raise InputError(f"space.layers: {layers!r} must be names of layers with a _target_ each.")
         for name, factory in layers.items():
             register_layer(str(name), factory)
-        check_one_of("space.dimensions", dimensions, (1, 2))
+        check_number("space.dimensions", dimensions, whole=True, at_least=1, at_most=2)
         _check_keys("space.stem", stem, {"width", "kernel", "stride"})
-        head = head or {"width": 0}
+        head = {"width": 0} if head is None else head
         _check_keys("space.head", head, {"width"}, optional={"norm"})
         check_one_of("space.head.norm", head.get("norm", False), (False, True))
         if not isinstance(stages, Mapping) or not stages:
@@ -154,7 +154,7 @@ class Stages(Space):
                 self._closure([self._beginning(0, width)]) for width in self._whole["stem.width"].options
             ]
             return Size(whole * sum(self._count(start, known) for start in starts), exact=True)
-        except OverflowError:
+        except (OverflowError, RecursionError):
             return Size(self.points, exact=False)
 
     def encode(self, architecture: Architecture) -> dict[str, Any] | None:
@@ -349,9 +349,10 @@ def _parse_stage(name: str, stage: Mapping[str, Any], block: Any, shrinking: Cho
     _check_keys(key, stage, {"depth", "width", "stride"}, optional={"block"})
     if not str(name).isidentifier():
         raise InputError(f"space.stages: {name!r} must be a word: it becomes a part of parameters' names.")
-    own = stage.get("block") or {}
-    if not isinstance(own, Mapping) or not isinstance(block, Mapping):
-        raise InputError(f"{key}.block: {own!r} must hold layer, residual and choices of the layers.")
+    own = stage.get("block", {})
+    for where_given, given in (("space.block", block), (f"{key}.block", own)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{where_given}: {given!r} must hold layer, residual and choices of the layers.")
     numbers = {
         what: parse_integers(f"{key}.{what}", stage[what], minimum=1) for what in ("depth", "width", "stride")
     }
@@ -397,7 +398,7 @@ def _parse_layer_choice(key: str, name: str, default: Scalar | None, value: Any)
     if isinstance(default, bool):
         return parse_words(key, value, (True, False))
     if isinstance(default, int):
-        return parse_integers(key, value, minimum=1)
+        return parse_integers(key, value, minimum=min(1, default))
     return parse_choice(key, value)
 
 
