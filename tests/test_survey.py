@@ -29,6 +29,7 @@ def test_command_shows_a_space_without_its_data(tmp_path: Path) -> None:
     options = ["+experiment=cifar", "data.root=nowhere", "survey.networks=100", "objective.limits.macs=5e6"]
     result = run_command("nas_optuna.space", *options, folder=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
     said = result.stdout
     assert "inputs of 3 x 32 x 32 and 10 classes (assumed" in said
     assert "14,938,252,800 distinct networks" in said

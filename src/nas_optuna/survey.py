@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -64,6 +65,7 @@ def survey(config: DictConfig) -> None:
     Raises:
         InputError: The space, the limits or the data can't be had.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     values = plain(config, "survey")
     if not isinstance(values, dict) or set(values) != set(SurveySettings.__annotations__):
         known = ", ".join(SurveySettings.__annotations__)
