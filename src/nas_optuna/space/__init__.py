@@ -4,10 +4,10 @@ from nas_optuna.space.architecture import Architecture, Block, Head, Stem
 from nas_optuna.space.base import Size, Space
 from nas_optuna.space.choice import Choice
 from nas_optuna.space.cost import Costs, LayerCosts, measure_costs
-from nas_optuna.space.layers import LAYERS, register_layer
 from nas_optuna.space.nasbench import NasBench201, NasBenchMacro
 from nas_optuna.space.network import Network
 from nas_optuna.space.parts import Parts
+from nas_optuna.space.registry import LAYERS, register_layer
 from nas_optuna.space.seeds import resolve_seeds
 from nas_optuna.space.stages import Stages
 

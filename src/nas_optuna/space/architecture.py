@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nas_optuna.errors import check_number, check_one_of
-from nas_optuna.space.layers import Scalar, find_layer
+from nas_optuna.space.layers import Scalar
 from nas_optuna.space.parts import ACTIVATIONS, NORMS, Parts
+from nas_optuna.space.registry import find_layer
 
 SCHEMA_VERSION = 2
 DOWNSAMPLING = ("stride", "maxpool", "avgpool")

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nas_optuna.space.architecture import Architecture, Block, Head, Stem
-from nas_optuna.space.layers import find_layer
 from nas_optuna.space.network import Classifier, Normalize, build_block, build_stem
 from nas_optuna.space.parts import Parts
+from nas_optuna.space.registry import find_layer
 
 _ATEN = torch.ops.aten
 _IN_PLACE = {_ATEN.relu_, _ATEN.silu_, _ATEN.hardswish_}

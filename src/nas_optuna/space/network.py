@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_optuna.space.architecture import Architecture, Block, Head, Stem
-from nas_optuna.space.layers import find_layer
 from nas_optuna.space.parts import Parts
+from nas_optuna.space.registry import find_layer
 
 
 class Normalize(nn.Module):

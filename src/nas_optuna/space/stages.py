@@ -13,8 +13,9 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.space.architecture import DOWNSAMPLING, Architecture, Block, Head, Stem
 from nas_optuna.space.base import Get, Size, Space
 from nas_optuna.space.choice import Choice, parse_choice, parse_integers, parse_kernel, parse_words
-from nas_optuna.space.layers import LAYERS, Scalar, find_layer, register_layer
+from nas_optuna.space.layers import Scalar
 from nas_optuna.space.parts import ACTIVATIONS, NORMS, Parts
+from nas_optuna.space.registry import LAYERS, find_layer, register_layer
 
 RESIDUAL = (True, False, "same")
 MOST_SETS = 20_000  # of states that counting may go through
