@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,8 +29,12 @@ SHORT = (
     "final.epochs=1",
     "final.finalists=2",
     "final.seeds=1",
+    "workers=1",
     "estimation.device=cpu",
 )
+
+# of decoded images: apart from the user's, and new for each run of the tests
+CACHE = Path(tempfile.gettempdir()) / f"nas-optuna-tests-{os.getppid()}"
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -86,13 +91,18 @@ def make_training(**changes: object) -> Training:
         "data_share": 1.0,
         "validation_images": None,
         "batch_size": 64,
+        "optimizer": "sgd",
         "learning_rate": 0.1,
+        "muon_learning_rate": 0.1,
         "warmup": 0.25,
         "momentum": 0.9,
+        "muon_momentum": 0.6,
         "weight_decay": 5e-4,
         "label_smoothing": 0.0,
+        "small_share": 0.0,
+        "small_scale": 1.0,
         "device": "cpu",
-        "precision": "32-true",
+        "execution": "32-true",
         "pruner": optuna.pruners.NopPruner(),
     }
     return Training(**(settings | changes))
@@ -134,6 +144,7 @@ def command_environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONWARNINGS": "error",
         "OMP_NUM_THREADS": "1",
+        "NAS_OPTUNA_CACHE": str(CACHE),
         "http_proxy": dead_proxy,
         "https_proxy": dead_proxy,
         "no_proxy": "",

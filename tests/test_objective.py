@@ -60,7 +60,7 @@ def run(
         objectives=objectives,
         fidelity=Fidelity(2, data_share=0.2),
         seed=0,
-        display=Display(budget=Budget(trials, None), objectives=objectives, elapsed=0.0),
+        progress=Display(budget=Budget(trials, None), objectives=objectives, elapsed=0.0),
         stop_reason=stop_reason,
     )
     study = optuna.create_study(
@@ -144,7 +144,7 @@ def test_pruner_stops_a_training(digits: Digits) -> None:
         objectives=OBJECTIVES["one"],
         fidelity=Fidelity(5, data_share=0.2),
         seed=0,
-        display=Display(budget=Budget(1, None), objectives=OBJECTIVES["one"], elapsed=0.0),
+        progress=Display(budget=Budget(1, None), objectives=OBJECTIVES["one"], elapsed=0.0),
         stop_reason=lambda: None,
     )
     study = optuna.create_study(direction="maximize", pruner=Merciless())

@@ -44,7 +44,13 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert result.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     folder = tmp_path / "runs" / NAME
-    assert sorted(path.name for path in folder.iterdir()) == ["final", "study.db", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "execution.json",
+        "final",
+        "study.db",
+        "summary.json",
+        "timing.json",
+    ]
     assert sorted(path.name for path in (folder / "final").iterdir()) == [
         "architecture.json",
         "weights.safetensors",

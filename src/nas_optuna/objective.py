@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import optuna
 import pytorch_lightning as pl
@@ -18,15 +19,24 @@ from nas_optuna.estimation import (
     Fidelity,
     Objectives,
     PruningCallback,
-    StopCallback,
+    Stopwatch,
     Training,
     is_out_of_memory,
 )
-from nas_optuna.results import Display
 from nas_optuna.space import Architecture, Costs, Space, measure_costs
 from nas_optuna.study import derive_seed, is_feasible, this_worker
 
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+
+
+class Progress(Protocol):
+    """Who hears what goes on."""
+
+    def running(self, what: str) -> None:
+        """A training begins."""
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
+        """An epoch of it ended."""
 
 
 class TrialInterrupted(Exception):
@@ -48,8 +58,9 @@ class Objective:
         objectives: What is asked of them.
         fidelity: How long they learn.
         seed: The search's seed; with the trial's number it gives the trial's own.
-        display: Shows what goes on.
+        progress: Hears what goes on.
         stop_reason: ``INTERRUPTED``, ``OUT_OF_TIME`` or None.
+        stopwatch: Told what the time of a trial goes into.
     """
 
     space: Space
@@ -58,13 +69,15 @@ class Objective:
     objectives: Objectives
     fidelity: Fidelity
     seed: int
-    display: Display
+    progress: Progress
     stop_reason: Callable[[], str | None]
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
-        trial.set_user_attr("worker", this_worker())
         try:
-            return self._judge(trial)
+            with self.stopwatch.judging():
+                trial.set_user_attr("worker", this_worker())
+                return self._judge(trial)
         except (optuna.TrialPruned, TrialInterrupted):
             raise
         except Exception as error:
@@ -73,13 +86,17 @@ class Objective:
             raise
 
     def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
-        architecture = self.space(trial).canonical()
-        costs = measure_costs(architecture, input_shape=self.data.input_shape, classes=len(self.data.classes))
-        trial.set_user_attr("network", str(architecture))
-        trial.set_user_attr("hash", architecture.hash)
-        for name in COSTS:
-            trial.set_user_attr(name, getattr(costs, name))
-        self.display.running(f"trial {trial.number}: {architecture}")
+        with self.stopwatch.span("build"):
+            architecture = self.space(trial).canonical()
+            costs = measure_costs(
+                architecture, input_shape=self.data.input_shape, classes=len(self.data.classes)
+            )
+        with self.stopwatch.span("report"):
+            trial.set_user_attr("network", str(architecture))
+            trial.set_user_attr("hash", architecture.hash)
+            for name in COSTS:
+                trial.set_user_attr(name, getattr(costs, name))
+        self.progress.running(f"trial {trial.number}: {architecture}")
         return (
             self._refuse_oversized(trial, costs)
             or self._reuse_twin(trial, architecture)
@@ -117,32 +134,38 @@ class Objective:
     def _train(self, trial: optuna.Trial, architecture: Architecture, costs: Costs) -> tuple[float, ...]:
         seed = derive_seed(self.seed, trial.number)
         trial.set_user_attr("seed", seed)
-        stop = StopCallback(self.stop_reason)
         # Optuna takes no intermediate values where there are several objectives
-        pruning = PruningCallback(trial) if len(self.objectives.names) == 1 else None
+        pruning = PruningCallback(trial, self.stopwatch) if len(self.objectives.names) == 1 else None
         epoch = EpochCallback(
-            lambda number, accuracy: self.display.epoch(number, accuracy, self.fidelity.epochs)
+            lambda number, accuracy: self.progress.epoch(number, accuracy, self.fidelity.epochs)
         )
-        callbacks: list[pl.Callback] = [stop, epoch] + ([pruning] if pruning else [])
+        callbacks: list[pl.Callback] = [epoch] + ([pruning] if pruning else [])
         try:
             module = self.training.fit(
-                architecture, self.data, fidelity=self.fidelity, seed=seed, callbacks=callbacks
+                architecture,
+                self.data,
+                fidelity=self.fidelity,
+                seed=seed,
+                callbacks=callbacks,
+                stop=self.stop_reason,
+                stopwatch=self.stopwatch,
             )
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             garbage_collection_cuda()
             return self._infeasible(trial, costs, "out of memory", trained=1.0)
+        trial.set_user_attr("execution", str(module.execution))
         if module.diverged:
             return self._infeasible(trial, costs, "diverged", trained=1.0)
         if pruning is None:
             trial.set_user_attr("curve", [round(accuracy, 4) for accuracy in module.curve])
-        if stop.stopped == INTERRUPTED:
+        if module.stopped == INTERRUPTED:
             trial.set_user_attr("stopped", INTERRUPTED)
             raise TrialInterrupted
-        if stop.stopped:
-            trial.set_user_attr("stopped", stop.stopped)
-            raise optuna.TrialPruned(stop.stopped)
+        if module.stopped:
+            trial.set_user_attr("stopped", module.stopped)
+            raise optuna.TrialPruned(module.stopped)
         if pruning is not None and pruning.pruned:
             raise optuna.TrialPruned
         trial.set_constraint("trained", 0.0)

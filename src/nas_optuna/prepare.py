@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import optuna
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nas_optuna.configuration import build, plain
+from nas_optuna.cores import count_workers, threads_of_each
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
+    Execution,
+    Executions,
     Fidelity,
     Objectives,
     Plan,
@@ -26,6 +29,7 @@ from nas_optuna.space import Space, measure_costs, resolve_seeds
 from nas_optuna.study import Budget, check_same, derive_seed, open_study, sweep_dead
 
 CHECKED_NETWORKS = 5
+EXECUTIONS = "execution.json"  # in the study's folder: how each network is computed
 
 _Settings = TypeVar("_Settings")
 
@@ -44,6 +48,8 @@ class Parts:
         objectives, space, data, training: Built from the groups of their names.
         plan: How long a training is.
         study: With its sampler and pruner.
+        workers: Processes that train.
+        worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
 
     budget: Budget
@@ -58,6 +64,8 @@ class Parts:
     training: Training
     plan: Plan
     study: optuna.Study
+    workers: int
+    worker_config: dict[str, Any]
 
 
 def prepare(config: DictConfig) -> Parts:
@@ -75,16 +83,22 @@ def prepare(config: DictConfig) -> Parts:
     space = build_space(config)
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
-    _build_sampler(config, existing=0)
+    build_sampler(config, existing=0)
+    workers = count_workers(config.workers, device=open_training.torch_device, n_trials=budget.n_trials)
     data: LabelledData = build(config, "data")
+    data.cache_dir = _cache_dir(config)
     data.prepare()
     check_networks(space, data.input_shape, len(data.classes))
     study = _open(config, objectives, data, folder)
-    plan = _recall_plan(study, open_training) or make_plan(
-        open_training, space, data, settings=settings, timeout=budget.timeout
-    )
+    open_training.executions = Executions(folder / EXECUTIONS)
+    with Execution(threads=threads_of_each(workers)).limited_threads():
+        plan = _recall_plan(study, open_training) or make_plan(
+            open_training, space, data, settings=settings, timeout=budget.timeout, workers=workers
+        )
     study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
-    training = _build_training(config, plan.fidelity)
+    planned = _planned(config, plan.fidelity)
+    training: Training = build(planned, "estimation")
+    training.executions = open_training.executions
     study.pruner = training.pruner
     _enqueue(study, seeds)
     return Parts(
@@ -100,6 +114,8 @@ def prepare(config: DictConfig) -> Parts:
         training=training,
         plan=plan,
         study=study,
+        workers=workers,
+        worker_config=cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True)),
     )
 
 
@@ -124,7 +140,7 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
     space = {name: value for name, value in plain(config, "space").items() if name != "seeds"}
     check_same(study, {"space": space, "data": images, "estimation": estimation})
     sweep_dead(study)
-    study.sampler = _build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
+    study.sampler = build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
     return study
 
 
@@ -148,6 +164,10 @@ def _study_folder(config: DictConfig) -> Path:
     if not name or "/" in name or name in (".", ".."):
         raise InputError(f"study_name: {name!r} must be a name without slashes: it becomes a folder.")
     return Path(str(config.study_dir))
+
+
+def _cache_dir(config: DictConfig) -> Path | None:
+    return Path(str(config.cache_dir)).expanduser() if config.cache_dir is not None else None
 
 
 def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
@@ -191,22 +211,28 @@ def _enqueue(study: optuna.Study, seeds: dict[str, dict[str, Any]]) -> None:
 
 def _check_training(config: DictConfig) -> Training:
     """The training with its length still open; its pruner is checked at some length, and left out."""
-    _build_training(config, Fidelity(config.estimation.epochs or DEFAULT_EPOCHS))
+    build(_planned(config, Fidelity(config.estimation.epochs or DEFAULT_EPOCHS)), "estimation")
     training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
     return training
 
 
-def _build_training(config: DictConfig, fidelity: Fidelity) -> Training:
-    """The training at a length, which is written into the configuration because pruners refer to it."""
+def _planned(config: DictConfig, fidelity: Fidelity) -> DictConfig:
+    """The configuration with the length of a training written into it, because pruners refer to it."""
     planned = config.copy()
     planned.estimation.update(asdict(fidelity))
-    training: Training = build(planned, "estimation")
-    return training
+    return planned
 
 
-def _build_sampler(config: DictConfig, *, existing: int) -> optuna.samplers.BaseSampler:
-    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks."""
-    seeded = {"seed": derive_seed(config.seed, existing)} if "seed" in config.strategy else {}
+def build_sampler(config: DictConfig, *, existing: int, worker: int = 0) -> optuna.samplers.BaseSampler:
+    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks.
+
+    Args:
+        config: The whole configuration.
+        existing: Trials of the study.
+        worker: Number of the worker, from 0; each draws other networks.
+    """
+    parts = (config.seed, existing, worker) if worker else (config.seed, existing)
+    seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
     sampler = build(config, "strategy", **seeded)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")

@@ -9,8 +9,11 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
+from nas_optuna.cores import threads_of_each
+from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import Fidelity, plan_final
+from nas_optuna.files import write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
 from nas_optuna.prepare import prepare
@@ -19,23 +22,27 @@ from nas_optuna.results import (
     Finals,
     FinalTrainingFailed,
     Interrupted,
+    Timing,
     dashboard_command,
     describe,
     front,
     summarize,
     table,
     to_json,
-    write_file,
 )
 from nas_optuna.study import (
+    claimed_trials,
     is_trained,
     requeue,
+    sweep_dead,
     trained_trials,
 )
+from nas_optuna.worker import Job, run_trial
 
 FAILURES_IN_A_ROW = 3
 UNTRAINED_IN_A_ROW = 500
 DEFAULT_FRESH_SEEDS, MOST_FRESH_SEEDS = 2, 5
+TIMING = "timing.json"
 SHOWN = 5  # networks in the closing table
 
 
@@ -82,6 +89,7 @@ class Search:
         self._parts = prepare(config)
         self._study = self._parts.study
         self._objectives = self._parts.objectives
+        self._timing = Timing(self._parts.folder / TIMING)
         self._earlier: float = self._study.user_attrs.get("seconds", 0.0)
         self._earlier_search: float = self._study.user_attrs.get("search_seconds", 0.0)
         self.display = Display(
@@ -94,6 +102,57 @@ class Search:
 
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
+        self.display.resume(self._study)
+        if self._parts.workers == 1:
+            self._explore_alone()
+        else:
+            self._parts.data.share()
+            Crew(self._job(), workers=self._parts.workers, chief=self).run()
+        if self._halt:
+            self.display.say(f"the search stops here: {self._halt}")
+
+    def may_start(self, *, asking: int) -> bool | None:
+        """Whether a worker may ask for a network; None while that depends on those that run."""
+        if self.stop_reason() or self._halt:
+            return False
+        limit = self._parts.budget.n_trials
+        if limit is None:
+            return True
+        claimed = trained_trials(self._study) + asking
+        if claimed < limit:
+            return True
+        return None if claimed - asking - claimed_trials(self._study) < limit else False
+
+    def stop_reason(self) -> str | None:
+        """Why trainings shall stop, or None."""
+        if self._interrupt.requested:
+            return INTERRUPTED
+        timeout = self._parts.budget.timeout
+        if timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share:
+            return OUT_OF_TIME
+        return None
+
+    def running(self, what: str, *, worker: int = 0) -> None:
+        """A worker begins a training."""
+        self.display.running(what, worker=worker)
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int, *, worker: int = 0) -> None:
+        """An epoch of it ended."""
+        self.display.epoch(epoch, accuracy, epochs, worker=worker)
+
+    def ended(self, number: int, seconds: dict[str, float], *, worker: int = 0) -> None:
+        """A worker's trial ended."""
+        self._after(self._study.get_trials(deepcopy=False)[number])
+        self._timing.add(number, seconds)
+
+    def died(self, exit_code: int | None, *, worker: int, starts_again: bool) -> None:
+        """A worker's process ended unasked: what it had begun is queued again."""
+        lost = sweep_dead(self._study)
+        again = "; another one takes its place" if starts_again else ""
+        trials = f", and with it trial {', '.join(map(str, lost))}" if lost else ""
+        self.display.say(f"worker {worker} ended with exit code {exit_code}{trials}{again}")
+
+    def _explore_alone(self) -> None:
         objective = Objective(
             space=self._parts.space,
             data=self._parts.data,
@@ -101,14 +160,26 @@ class Search:
             objectives=self._objectives,
             fidelity=self._parts.plan.fidelity,
             seed=self._parts.seed,
-            display=self.display,
-            stop_reason=self._stop_reason,
+            progress=self.display,
+            stop_reason=self.stop_reason,
         )
-        self.display.resume(self._study)
-        while not (self._stop_reason() or self._halt or self._is_spent()):
-            self._study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[self._after])
-        if self._halt:
-            self.display.say(f"the search stops here: {self._halt}")
+        while self.may_start(asking=0):
+            trial, seconds = run_trial(self._study, objective)
+            self.ended(trial.number, seconds)
+
+    def _job(self) -> Job:
+        timeout = self._parts.budget.timeout
+        left = None
+        if timeout is not None:
+            left = timeout * self._parts.settings.search_share - self._search_seconds()
+        return Job(
+            index=0,
+            config=self._parts.worker_config,
+            data=self._parts.data,
+            fidelity=self._parts.plan.fidelity,
+            deadline=None if left is None else time.time() + left,
+            threads=threads_of_each(self._parts.workers),
+        )
 
     def conclude(self) -> None:
         """Compare the best networks with fresh seeds; train, test and save the winner."""
@@ -155,6 +226,7 @@ class Search:
             test=self._test,
         )
         write_file(self._parts.folder / "summary.json", to_json(summary))
+        self._timing.save()
         say = self.display.say
         counts = ", ".join(f"{count} {name}" for name, count in summary["trials"].items() if count)
         say(f"\n{self._study.study_name}: {counts or 'no trial'} in {self._seconds():.0f} s")
@@ -165,6 +237,8 @@ class Search:
             )
         else:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
+        if text := self._timing.describe():
+            say(text)
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
             say(f"the trained network: {self._parts.folder / 'final'}")
@@ -186,19 +260,8 @@ class Search:
             text += f"; {type(pruner).__name__} rests: Optuna prunes with one objective only"
         return text
 
-    def _stop_reason(self) -> str | None:
-        if self._interrupt.requested:
-            return INTERRUPTED
-        timeout = self._parts.budget.timeout
-        if timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share:
-            return OUT_OF_TIME
-        return None
-
-    def _is_spent(self) -> bool:
-        limit = self._parts.budget.n_trials
-        return limit is not None and trained_trials(self._study) >= limit
-
-    def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def _after(self, trial: FrozenTrial) -> None:
+        study = self._study
         self.display.ended(trial)
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sqlite3
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy.event
 import sqlalchemy.exc
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -57,7 +59,7 @@ def open_study(
     Raises:
         InputError: The storage can't be opened, or holds a study of this name with other objectives.
     """
-    backend = _open_storage(storage)
+    backend = open_storage(storage)
     study = optuna.create_study(
         storage=backend,
         study_name=study_name,
@@ -137,6 +139,11 @@ def trained_trials(study: optuna.Study) -> int:
     return sum(map(is_trained, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
 
 
+def claimed_trials(study: optuna.Study) -> int:
+    """How many of ``trained_trials`` are still running, and may yet turn out to cost nothing."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether the trial is within every limit and was trained without diverging."""
     return all(value <= 0 for value in trial.constraints.values())
@@ -155,16 +162,32 @@ def hide_password(storage: str) -> str:
         return re.sub(r"//[^@/]*@", "//***@", storage)
 
 
-def _open_storage(storage: str) -> optuna.storages.BaseStorage:
+def open_storage(storage: str) -> optuna.storages.BaseStorage:
+    """The database at an address.
+
+    Raises:
+        InputError: It can't be opened.
+    """
     shown = hide_password(storage)
     try:
-        return optuna.storages.RDBStorage(storage)
+        backend = optuna.storages.RDBStorage(storage)
+        if backend.engine.dialect.name == "sqlite":
+            # readers and a writer then don't wait for one another, and a write waits for the disk once
+            sqlalchemy.event.listen(backend.engine, "connect", _log_ahead)
+            backend.engine.dispose()
+            with backend.engine.connect():
+                pass
+        return backend
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise InputError(
             f"storage: {shown!r} can't be opened ({reason}). Give the address of a database, such as "
             "sqlite:///study.db or postgresql://user@host/name."
         ) from error
+
+
+def _log_ahead(connection: sqlite3.Connection, record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:

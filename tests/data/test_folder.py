@@ -27,7 +27,7 @@ def save(root: Path, name: str, image: Image.Image, **options: object) -> None:
 def pixel(root: Path, name: str) -> list[int]:
     """The middle pixel of one file, as read."""
     data = folder(root)
-    return data._decode(root / "left" / name)[4, 4].tolist()
+    return data._decode(root / "left" / name)[:, 4, 4].tolist()
 
 
 def test_mixed_modes_formats_and_sizes_become_one_tensor(image_folder: Path) -> None:
@@ -101,8 +101,8 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 3  # upside down
     save(tmp_path, "turned.png", Image.fromarray(pixels), exif=exif)
     turned = folder(tmp_path)._decode(tmp_path / "left" / "turned.png")
-    assert turned[0].max() == 0
-    assert turned[-1].min() == 255
+    assert turned[:, 0].max() == 0
+    assert turned[:, -1].min() == 255
 
 
 def test_grey_data_has_one_channel(image_folder: Path) -> None:

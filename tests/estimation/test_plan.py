@@ -12,7 +12,13 @@ from nas_optuna.estimation.training import Speed
 from nas_optuna.space import Stages
 
 SETTINGS = PlanSettings(
-    full_trainings=20, search_share=0.65, finalists_share=0.1, min_epochs=8, max_epochs=30
+    full_trainings=20,
+    passes=3,
+    fewest_trainings=6,
+    search_share=0.65,
+    finalists_share=0.1,
+    min_epochs=8,
+    max_epochs=30,
 )
 
 
@@ -31,11 +37,28 @@ def plan(digits: Digits, space: Stages, timeout: float | None, **changes: object
 
 
 @pytest.mark.usefixtures("speed")
-@pytest.mark.parametrize("timeout", [100, 300, 600, 900])
+@pytest.mark.parametrize("timeout", [200, 300, 600, 900])
 def test_twenty_full_trainings_fit_into_the_search(digits: Digits, space: Stages, timeout: float) -> None:
     made = make_plan(open_training(), space, digits, settings=SETTINGS, timeout=timeout)
     assert made.trial_seconds is not None
     assert 0.7 * timeout * 0.65 < 20 * made.trial_seconds <= timeout * 0.65
+
+
+@pytest.mark.usefixtures("speed")
+def test_short_search_trains_fewer_networks_rather_than_hardly_at_all(digits: Digits, space: Stages) -> None:
+    # 1,150 images at a millisecond each, three times over, and some judging
+    made = plan(digits, space, timeout=40)
+    assert made.epochs * made.data_share == pytest.approx(3, rel=0.2)
+
+
+@pytest.mark.usefixtures("speed")
+def test_workers_share_the_time(digits: Digits, space: Stages) -> None:
+    alone, crowded = (
+        make_plan(open_training(), space, digits, settings=SETTINGS, timeout=300, workers=workers)
+        for workers in (1, 4)
+    )
+    assert crowded.trial_seconds > 2 * alone.trial_seconds
+    assert 20 * crowded.trial_seconds <= 4 * 300 * 0.65
 
 
 @pytest.mark.usefixtures("speed")
@@ -90,11 +113,21 @@ def test_steps_are_timed_on_the_real_way(digits: Digits, space: Stages) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"full_trainings": 0}, {"search_share": 1.0}, {"finalists_share": 0.5}, {"max_epochs": 7}]
+    "wrong",
+    [
+        {"full_trainings": 0},
+        {"fewest_trainings": 21},
+        {"passes": -1},
+        {"search_share": 1.0},
+        {"finalists_share": 0.5},
+        {"max_epochs": 7},
+    ],
 )
 def test_impossible_setting_is_named(wrong: dict[str, float]) -> None:
     settings = {
         "full_trainings": 20,
+        "passes": 3,
+        "fewest_trainings": 6,
         "search_share": 0.65,
         "finalists_share": 0.1,
         "min_epochs": 8,

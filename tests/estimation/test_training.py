@@ -8,10 +8,9 @@ from conftest import make_training
 from torch import nn
 
 from nas_optuna.data import Digits
-from nas_optuna.data.loader import Batch
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import Classifier, Fidelity, StopCallback
-from nas_optuna.estimation.module import Recipe, one_cycle
+from nas_optuna.estimation import Classifier, Fidelity
+from nas_optuna.estimation.module import one_cycle
 from nas_optuna.space import Architecture, Block, Stem
 
 ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
@@ -38,15 +37,14 @@ def test_last_epoch_is_judged_on_all_validation_images(digits: Digits) -> None:
 def test_short_epochs_of_a_training_repeat_no_image(digits: Digits) -> None:
     seen: list[torch.Tensor] = []
 
-    class Watch(pl.Callback):
-        def on_train_batch_start(
-            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, _: int
-        ) -> None:
-            seen.append(batch[0])
+    def watch(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append(inputs)
+        return inputs
 
-    make_training().fit(
-        ARCHITECTURE, digits, fidelity=Fidelity(3, data_share=0.3), seed=0, callbacks=[Watch()]
-    )
+    data = Digits()
+    data.prepare()
+    data.augmentation = watch
+    make_training().fit(ARCHITECTURE, data, fidelity=Fidelity(3, data_share=0.3), seed=0)
     images = torch.cat(seen).flatten(1)
     distinct = len(torch.unique(digits.split("train").inputs.flatten(1), dim=0))
     assert len(images) - len(torch.unique(images, dim=0)) <= len(digits.split("train")) - distinct
@@ -77,12 +75,17 @@ def test_divergence_is_noticed_and_stops_the_training(digits: Digits) -> None:
 
 
 def test_stopping_ends_within_a_step_and_never_tests(digits: Digits) -> None:
-    reasons = iter([None, None, "enough"])
-    stop = StopCallback(lambda: next(reasons))  # asked a fourth time, it would raise
+    reasons = iter([None, None, "enough"])  # asked a fourth time, it would raise
     module = make_training().fit(
-        ARCHITECTURE, digits, fidelity=Fidelity(5), seed=0, callbacks=[stop], with_validation=True, test=True
+        ARCHITECTURE,
+        digits,
+        fidelity=Fidelity(5),
+        seed=0,
+        stop=lambda: next(reasons),
+        with_validation=True,
+        test=True,
     )
-    assert stop.stopped == "enough"
+    assert module.stopped == "enough"
     assert module.test_accuracy is None
 
 
@@ -98,7 +101,7 @@ def test_final_training_sees_train_and_validation_and_tests(digits: Digits) -> N
         digits,
         fidelity=Fidelity(1),
         seed=0,
-        callbacks=[StopCallback(count)],
+        stop=count,
         with_validation=True,
         test=True,
     )
@@ -110,10 +113,9 @@ def test_final_training_sees_train_and_validation_and_tests(digits: Digits) -> N
 
 def test_norms_and_biases_are_not_decayed() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
-    recipe = Recipe(learning_rate=0.1, warmup=0.2, momentum=0.9, weight_decay=0.01, label_smoothing=0.0)
-    module = Classifier(network, recipe)
-    module._trainer = type("Steps", (), {"estimated_stepping_batches": 10})()
-    decayed, free = module.configure_optimizers()["optimizer"].param_groups
+    recipe = make_training(weight_decay=0.01).recipe
+    module = Classifier(network, recipe, steps=10)
+    decayed, free = module.configure_optimizers()[0].param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
     assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
     assert {parameter.ndim for parameter in free["params"]} == {1}
@@ -123,10 +125,8 @@ def test_norms_and_biases_are_not_decayed() -> None:
 def test_label_smoothing_reaches_the_loss() -> None:
     images, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     for smoothing in (0.0, 0.2):
-        recipe = Recipe(
-            learning_rate=0.1, warmup=0.2, momentum=0.9, weight_decay=0.0, label_smoothing=smoothing
-        )
-        loss = Classifier(nn.Identity(), recipe).training_step((images, labels), 0)
+        recipe = make_training(label_smoothing=smoothing).recipe
+        loss = Classifier(nn.Identity(), recipe, steps=1).loss((images, labels))
         log_probabilities = images.log_softmax(dim=1)
         target = nn.functional.one_hot(labels, 3) * (1 - smoothing) + smoothing / 3
         torch.testing.assert_close(loss, -(target * log_probabilities).sum(dim=1).mean())
@@ -152,7 +152,7 @@ def test_one_cycle_rises_once_and_falls_once(total: int) -> None:
         {"learning_rate": "fast"},
         {"momentum": 1.0},
         {"device": "tpu"},
-        {"precision": "8"},
+        {"execution": "8"},
         {"pruner": optuna.samplers.RandomSampler()},
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,22 +95,30 @@ class TorchvisionData(ImageData):
     def prepare(self) -> None:
         self._reads_folder = "test" in find_split_folders(self._root)
         if self._reads_folder:
+            self._folder.cache_dir = self.cache_dir
             self._folder.prepare()
             self.classes = self._folder.classes
             return
         self._fetch(train=False)
-        training = self._fetch(train=True)
-        self.classes = tuple(training.classes)
-        labels = np.asarray(training.targets)
+        self.classes = tuple(self._training.classes)
+        labels = np.asarray(self._training.targets)
         train, validation = divide(
             labels, self.validation_share, seed=self.split_seed, key="data.validation_share"
         )
-        self._training = training
         self._indices: dict[SplitName, NDArray[np.int64]] = {"train": train, "validation": validation}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_training"}
+
+    @functools.cached_property
+    def _training(self) -> Any:
+        return self._fetch(train=True)
 
     def read(self, name: SplitName) -> Split:
         if self._reads_folder:
-            return self._folder.read(name)
+            split = self._folder.read(name)
+            self._files |= self._folder.files
+            return split
         if name == "test":
             test = self._fetch(train=False)
             return _to_split(test.data, test.targets)

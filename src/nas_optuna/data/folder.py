@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import PIL
+import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
 
+from nas_optuna.data import cache
 from nas_optuna.data.images import ImageData
-from nas_optuna.data.labelled import Split, SplitName, divide
+from nas_optuna.data.labelled import CHUNK, Split, SplitName, divide
 from nas_optuna.errors import InputError, check_number
 
 _Result = TypeVar("_Result")
 
 _SPLIT_LIKE = re.compile(r"(.*_)?(train|training|valid|val|validation|test|testing)", re.IGNORECASE)
 _SMALL_FILE = 32_768  # bytes
+CACHE_FORMAT = 1  # counts up when files are decoded differently
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class ImageFolder(ImageData):
         self._mode = "RGB" if channels == 3 else "L"
         self._test_share = test_share
         self._listings: dict[SplitName, _Listing] = {}
+        self._keys: dict[SplitName, str] = {}
 
     def expect(self) -> tuple[tuple[int, ...], int | None]:
         shape = (len(self._mode), self._image_size, self._image_size)
@@ -98,35 +106,114 @@ class ImageFolder(ImageData):
                 listings["train"], share, "data.validation_share"
             )
         self._listings = listings
-        # decoded and let go of at once: a broken file is found now, not after hours of search
-        _in_parallel(self._check, listings["test"].paths)
+        # a broken file is found now, not after hours of search; no network sees the images
+        if self._cached("test") is None and self._write("test") is None:
+            for _ in self._decode_all(listings["test"]):
+                pass
+
+    @property
+    def files(self) -> dict[SplitName, Path]:
+        """Where splits that were read lie decoded."""
+        return dict(self._files)
 
     def read(self, name: SplitName) -> Split:
-        listing = self._listings[name]
-        pixels = np.stack(_in_parallel(self._decode, listing.paths))
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return Split(images, torch.from_numpy(listing.labels))
+        """One split, decoded once for all runs and processes where there is a ``cache_dir``.
 
-    def _check(self, path: Path) -> None:
-        self._decode(path)
+        Where the pixels fit neither on its disk nor into free memory, files are decoded when a
+        batch needs them.
+        """
+        listing = self._listings[name]
+        labels = torch.from_numpy(listing.labels)
+        shape = self._shape(name)
+        folder = self._cached(name) or self._write(name)
+        if folder is not None:
+            self._files[name] = folder
+            return Split(*cache.read(folder))
+        if math.prod(shape) > psutil.virtual_memory().available / 2:
+            return Split(Files(shape, listing.paths, self._decode), labels)
+        return Split(torch.cat([torch.from_numpy(chunk) for chunk in self._decode_all(listing)]), labels)
+
+    def _cached(self, name: SplitName) -> Path | None:
+        """The folder of the cache that holds a split, if it is there."""
+        return cache.find(self.cache_dir / self._key(name)) if self.cache_dir is not None else None
+
+    def _shape(self, name: SplitName) -> tuple[int, ...]:
+        return (len(self._listings[name].paths), len(self._mode), self._image_size, self._image_size)
+
+    def _write(self, name: SplitName) -> Path | None:
+        shape = self._shape(name)
+        if self.cache_dir is None or not cache.has_room(self.cache_dir, math.prod(shape)):
+            return None
+        folder, listing = self.cache_dir / self._key(name), self._listings[name]
+
+        def fill(pixels: NDArray[np.uint8]) -> None:
+            done = 0
+            for chunk in self._decode_all(listing):
+                pixels[done : done + len(chunk)] = chunk
+                done += len(chunk)
+
+        try:
+            cache.write(folder, shape=shape, dtype=np.dtype(np.uint8), labels=listing.labels, fill=fill)
+        except OSError:  # not allowed to write there, or full by now
+            return None
+        return folder
+
+    def _key(self, name: SplitName) -> str:
+        """Changes when a file's contents or label do, or how it is decoded."""
+        if name not in self._keys:
+            listing = self._listings[name]
+            digest = hashlib.sha256(
+                repr((CACHE_FORMAT, PIL.__version__, self._image_size, self._mode)).encode()
+            )
+            digest.update(listing.labels.tobytes())
+            for content in _in_parallel(_digest_file, listing.paths):
+                digest.update(content)
+            self._keys[name] = f"{digest.hexdigest()[:32]}-{name}"
+        return self._keys[name]
+
+    def _decode_all(self, listing: _Listing) -> Iterator[NDArray[np.uint8]]:
+        """Pixels (N, C, H, W), some thousand files at a time."""
+        for start in range(0, len(listing.paths), CHUNK):
+            yield np.stack(_in_parallel(self._decode, listing.paths[start : start + CHUNK]))
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
-        """Pixels (H, W, C) of one file."""
+        """Pixels (C, H, W) of one file."""
         try:
             with Image.open(path) as image:
                 # lets JPEG decode large photos at a fraction of their size
                 image.draft(None, (self._image_size, self._image_size))
                 square = ImageOps.fit(_flatten(ImageOps.exif_transpose(image)), (self._image_size,) * 2)
-                pixels = np.asarray(square.convert(self._mode))
+                pixels: NDArray[np.uint8] = np.asarray(square.convert(self._mode))
         except Exception as error:  # Pillow's plugins raise whatever their parsers do
             raise InputError(
                 f"data.root: can't read the image {str(path)!r} ({error}). Repair or remove it."
             ) from error
-        return pixels.reshape(self._image_size, self._image_size, -1)
+        # as torch wants it: channels first
+        grid = pixels.reshape(self._image_size, self._image_size, -1)
+        return np.moveaxis(grid, -1, 0)
 
     def _divide(self, listing: _Listing, share: float, key: str) -> tuple[_Listing, _Listing]:
         first, second = divide(listing.labels, share, seed=self.split_seed, key=key)
         return listing.take(first), listing.take(second)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images (N, C, H, W) that are decoded when they are asked for.
+
+    Attributes:
+        shape: Of all of them.
+        paths: Of each.
+        decode: From a path to pixels (C, H, W).
+    """
+
+    shape: tuple[int, ...]
+    paths: tuple[Path, ...]
+    decode: Callable[[Path], NDArray[np.uint8]]
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        chosen = [self.paths[index] for index in indices.tolist()]
+        return torch.from_numpy(np.stack(_in_parallel(self.decode, chosen)))
 
 
 def find_split_folders(root: Path) -> dict[SplitName, Path]:
@@ -203,6 +290,15 @@ def _flatten(image: Image.Image) -> Image.Image:
         # Pillow would cut values above 255 off
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
     return image
+
+
+def _digest_file(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise InputError(
+            f"data.root: can't read the image {str(path)!r} ({error.strerror}). Repair or remove it."
+        ) from error
 
 
 def _in_parallel(function: Callable[[Path], _Result], paths: Sequence[Path]) -> list[_Result]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_optuna.data.augmentation import Augmentation
-from nas_optuna.data.labelled import LabelledData
+from nas_optuna.data.labelled import SAMPLED, LabelledData
 
 
 class ImageData(LabelledData):
@@ -36,11 +36,11 @@ class ImageData(LabelledData):
 
     @functools.cached_property
     def normalization(self) -> tuple[list[float], list[float]]:
-        images = self.split("train").inputs
         levels = torch.arange(256, dtype=torch.float64) / 255
-        counts = torch.stack(
-            [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
-        )
+        counts = torch.zeros(self.input_shape[0], 256, dtype=torch.int64)
+        for images in self.split("train").chunks(most=SAMPLED):
+            for channel in range(len(counts)):
+                counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
         weights = counts.double() / counts.sum(dim=1, keepdim=True)
         mean = weights @ levels
         variance = weights @ levels.square() - mean.square()

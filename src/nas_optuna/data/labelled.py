@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +17,48 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor
 
+from nas_optuna.data import cache
 from nas_optuna.errors import InputError, check_number
 
 SplitName = Literal["train", "validation", "test"]
 Indices = NDArray[np.int64]
+
+
+JOINED_IN_MEMORY = 2**30  # bytes that train and validation together may take once more
+SAMPLED = 2**29  # bytes of inputs whose mean and deviation stand for all
+SHARED = 2**23  # bytes from which on processes map a split rather than hold one each
+CHUNK = 4096  # examples
+
+
+class Inputs(Protocol):
+    """Inputs (N, C, ...) that are read when they are asked for by a tensor of indices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all of them."""
+
+    def __getitem__(self, indices: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two sets of inputs, one after the other, without a copy."""
+
+    first: Tensor | Inputs
+    second: Tensor | Inputs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of both together."""
+        return (self.first.shape[0] + self.second.shape[0], *self.first.shape[1:])
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        border = self.first.shape[0]
+        inside = indices < border
+        first, second = self.first[indices[inside]], self.second[indices[~inside] - border]
+        joined = torch.empty((len(indices), *self.shape[1:]), dtype=first.dtype)
+        joined[inside], joined[~inside] = first, second
+        return joined
 
 
 @dataclass(frozen=True)
@@ -26,22 +66,53 @@ class Split:
     """Examples and their labels (N,) as int64, on one device.
 
     Attributes:
-        inputs: Images (N, C, H, W) as uint8, or series (N, C, L) as float32.
+        inputs: Images (N, C, H, W) as uint8, or series (N, C, L) as float32; where they fit neither
+            into memory nor on disk, something that reads those asked for.
         labels: The class of each.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Inputs
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the inputs, as they are on a device."""
+        itemsize = self.inputs.itemsize if isinstance(self.inputs, Tensor) else 1
+        return math.prod(self.inputs.shape) * itemsize
+
     def to(self, device: torch.device) -> Split:
-        """The same split on another device."""
+        """The same split on another device; itself where it does not fit there."""
+        if not isinstance(self.inputs, Tensor) or not _fits(self.size, device):
+            return self
         return Split(self.inputs.to(device), self.labels.to(device))
 
+    def chunks(self, *, most: int | None = None) -> Iterator[Tensor]:
+        """All inputs, a few thousand at a time; of more than ``most`` bytes an even sample."""
+        step = 1 if most is None else -(-self.size // most)
+        for indices in torch.arange(0, len(self), step, device=self.labels.device).split(CHUNK):
+            yield self.inputs[indices]
+
     def __add__(self, other: Split) -> Split:
-        return Split(torch.cat([self.inputs, other.inputs]), torch.cat([self.labels, other.labels]))
+        labels = torch.cat([self.labels, other.labels.to(self.labels.device)])
+        first, second = self.inputs, other.inputs
+        if isinstance(first, Tensor) and isinstance(second, Tensor):
+            if first.device != second.device:  # the larger one did not fit
+                first, second, labels = first.cpu(), second.cpu(), labels.cpu()
+            elif first.device.type != "cpu" or self.size + other.size <= JOINED_IN_MEMORY:
+                return Split(torch.cat([first, second]), labels)
+        return Split(Joined(first, second), labels)
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes leave room for training beside them."""
+    if device.type == "cuda":
+        return size < torch.cuda.mem_get_info(device)[0] / 2
+    if device.type == "mps":
+        return size < torch.mps.recommended_max_memory() / 4
+    return True
 
 
 class LabelledData(ABC):
@@ -49,6 +120,11 @@ class LabelledData(ABC):
 
     The test split is read by whoever asks for it by name, and only the final evaluation does:
     search, planning and normalisation use train and validation.
+
+    Attributes:
+        classes: Their names, in the order of the labels.
+        cache_dir: Where decoded examples are kept between runs and shared between processes; None
+            for nowhere. Set it before ``prepare``.
 
     Args:
         augment: Changes a batch of training inputs, with a generator on their device.
@@ -59,6 +135,7 @@ class LabelledData(ABC):
     """
 
     classes: tuple[str, ...]
+    cache_dir: Path | None = None
 
     def __init__(
         self,
@@ -73,6 +150,11 @@ class LabelledData(ABC):
         self.validation_share = validation_share
         self.split_seed = split_seed
         self._splits: dict[tuple[SplitName, torch.device], Split] = {}
+        self._files: dict[SplitName, Path] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # another process maps or reads for itself
+        return {**self.__dict__, "_splits": {}}
 
     @abstractmethod
     def prepare(self) -> None:
@@ -105,8 +187,28 @@ class LabelledData(ABC):
         device = device or torch.device("cpu")
         if (name, device) not in self._splits:
             on_cpu = device == torch.device("cpu")
-            self._splits[name, device] = self.read(name) if on_cpu else self.split(name).to(device)
+            self._splits[name, device] = self._open(name) if on_cpu else self.split(name).to(device)
         return self._splits[name, device]
+
+    def share(self) -> None:
+        """Let other processes map what search reads: a copy of this object, pickled, holds no examples.
+
+        Large splits go to ``cache_dir``; where it is None, or full, each process reads its own.
+        """
+        for name in ("train", "validation"):
+            split = self.split(name)
+            if name in self._files or self.cache_dir is None or not isinstance(split.inputs, Tensor):
+                continue
+            folder = self.cache_dir / f"{self.fingerprint}-{name}"
+            if split.size < SHARED or not cache.has_room(folder, split.size):
+                continue
+            if cache.find(folder) is None:
+                cache.write_arrays(folder, split.inputs.numpy(), split.labels.numpy())
+            self._files[name] = folder
+            del self._splits[name, torch.device("cpu")]
+
+    def _open(self, name: SplitName) -> Split:
+        return Split(*cache.read(self._files[name])) if name in self._files else self.read(name)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -120,11 +222,12 @@ class LabelledData(ABC):
         for name in ("train", "validation"):
             split = self.split(name)
             digest.update(split.labels.numpy().tobytes())
-            digest.update(self.digest(split.inputs))
+            for inputs in split.chunks():
+                digest.update(self.digest(inputs))
         return digest.hexdigest()[:12]
 
     def digest(self, inputs: Tensor) -> bytes:
-        """Bytes that change when the inputs do."""
+        """Bytes that change when the inputs, some of a split, do."""
         return inputs.numpy().tobytes()
 
 

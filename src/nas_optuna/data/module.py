@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from nas_optuna.data.labelled import LabelledData, Split, SplitName
-from nas_optuna.data.loader import EvaluationLoader, TrainingLoader
+from nas_optuna.data.loader import EvaluationLoader, Groups, TrainingLoader
 
 
 def evaluation_batch_size(device: torch.device) -> int:
@@ -17,8 +17,12 @@ def evaluation_batch_size(device: torch.device) -> int:
 class TrainingData(pl.LightningDataModule):
     """Feeds one training from a data set that many trainings share.
 
+    Loaders give groups of batches, see ``Groups``. Everything is kept on the device where it fits
+    there, and read from the host's memory, or from files, in the background where it does not.
+
     Args:
         data: The data set, prepared.
+        device: The device that trains.
         batch_size: Images in a training batch.
         data_share: Part of the training images that one epoch visits.
         seed: Seed of shuffling and augmentation.
@@ -31,6 +35,7 @@ class TrainingData(pl.LightningDataModule):
         self,
         data: LabelledData,
         *,
+        device: torch.device,
         batch_size: int,
         data_share: float,
         seed: int,
@@ -39,41 +44,46 @@ class TrainingData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self._data = data
-        self._batch_size = batch_size
-        self._data_share = data_share
-        self._seed = seed
+        self._device = device
         self._validation_images = validation_images
         self._with_validation = with_validation
-        self._training_loader: TrainingLoader | None = None
-
-    def train_dataloader(self) -> TrainingLoader:
-        if self._training_loader is None:
-            split = self._split("train")
-            if self._with_validation:
-                split = split + self._split("validation")
-            self._training_loader = TrainingLoader(
-                split,
-                batch_size=self._batch_size,
-                data_share=self._data_share,
-                augmentation=self._data.augmentation,
-                seed=self._seed,
-            )
+        split = self._split("train")
+        if with_validation:
+            split = split + self._split("validation")
         # the same one for all epochs: it knows which images it has not shown yet
-        return self._training_loader
+        self.training = TrainingLoader(
+            split,
+            batch_size=batch_size,
+            data_share=data_share,
+            augmentation=data.augmentation,
+            seed=seed,
+            device=device,
+        )
 
-    def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+    def train_dataloader(self) -> Groups:
+        return Groups(self.training)
+
+    def val_dataloader(self) -> Groups | list[Groups]:
         if self._with_validation:
             return []
         is_last = self.trainer is not None and self.trainer.current_epoch + 1 == self.trainer.max_epochs
-        return self._evaluation_loader("validation", limit=None if is_last else self._validation_images)
+        return Groups(self.judging("validation", limit=None if is_last else self._validation_images))
 
-    def test_dataloader(self) -> EvaluationLoader:
-        return self._evaluation_loader("test")
+    def test_dataloader(self) -> Groups:
+        return Groups(self.judging("test"))
 
-    def _evaluation_loader(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
-        split = self._split(name)
-        return EvaluationLoader(split, batch_size=evaluation_batch_size(split.inputs.device), limit=limit)
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
+        """Nothing to do: batches come on the device."""
+        return batch
+
+    def judging(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
+        """Batches of a split without augmentation; only so many images of it if ``limit`` is given."""
+        return EvaluationLoader(
+            self._split(name),
+            batch_size=evaluation_batch_size(self._device),
+            limit=limit,
+            device=self._device,
+        )
 
     def _split(self, name: SplitName) -> Split:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return self._data.split(name, device)
+        return self._data.split(name, self._device)

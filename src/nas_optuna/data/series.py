@@ -117,7 +117,7 @@ class TimeSeries(LabelledData):
 
     @functools.cached_property
     def normalization(self) -> tuple[list[float], list[float]]:
-        series = self.split("train").inputs.double()
+        series = torch.cat(list(self.split("train").chunks())).double()
         mean, std = series.mean(dim=(0, 2)), series.std(dim=(0, 2), unbiased=False)
         # a constant channel would divide by zero
         return mean.tolist(), torch.where(std > 0, std, torch.ones_like(std)).tolist()

@@ -1,24 +1,31 @@
 """The third of the three parts of neural architecture search: what a network is worth."""
 
-from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback, StopCallback
+from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
+from nas_optuna.estimation.execution import Execution, Executions, choose_execution
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
+from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 
 __all__ = [
     "COSTS",
     "DEFAULT_EPOCHS",
+    "OTHER",
+    "SPANS",
     "Classifier",
     "EpochCallback",
+    "Execution",
+    "Executions",
     "Fidelity",
     "Objectives",
     "Plan",
     "PlanSettings",
     "PruningCallback",
     "Recipe",
-    "StopCallback",
+    "Stopwatch",
     "Training",
+    "choose_execution",
     "is_out_of_memory",
     "make_plan",
     "plan_final",

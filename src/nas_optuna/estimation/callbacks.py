@@ -1,15 +1,14 @@
-"""Performance estimation: what listens to a training: the pruner, the clock, the display."""
+"""Performance estimation: what listens to a training: the pruner and the display."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import optuna
 import pytorch_lightning as pl
-import torch
 
 from nas_optuna.estimation.module import Classifier
+from nas_optuna.estimation.timing import Stopwatch
 
 
 class PruningCallback(pl.Callback):
@@ -18,8 +17,9 @@ class PruningCallback(pl.Callback):
     It does not raise inside a hook: the training ends in order, and the caller asks ``pruned``.
     """
 
-    def __init__(self, trial: optuna.Trial) -> None:
+    def __init__(self, trial: optuna.Trial, stopwatch: Stopwatch | None = None) -> None:
         self._trial = trial
+        self._stopwatch = stopwatch or Stopwatch()
         self.pruned = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -27,27 +27,11 @@ class PruningCallback(pl.Callback):
         if trainer.should_stop or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
-        self._trial.report(pl_module.curve[-1], epoch)
-        is_last = epoch == trainer.max_epochs
-        if not is_last and self._trial.should_prune():
-            self.pruned = trainer.should_stop = True
-
-
-class StopCallback(pl.Callback):
-    """Asks after every step whether to stop, and stops before the next one.
-
-    Args:
-        reason: Returns why to stop, or None.
-    """
-
-    def __init__(self, reason: Callable[[], str | None]) -> None:
-        self._reason = reason
-        self.stopped: str | None = None
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
-        self.stopped = self.stopped or self._reason()
-        if self.stopped:
-            trainer.should_stop = True
+        with self._stopwatch.span("report"):
+            self._trial.report(pl_module.curve[-1], epoch)
+            is_last = epoch == trainer.max_epochs
+            if not is_last and self._trial.should_prune():
+                self.pruned = trainer.should_stop = True
 
 
 class EpochCallback(pl.Callback):
@@ -63,31 +47,3 @@ class EpochCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         self._on_epoch(trainer.current_epoch + 1, pl_module.curve[-1] if pl_module.curve else None)
-
-
-class StepTimer(pl.Callback):
-    """Seconds of each training step and validation batch, the device's work included."""
-
-    def __init__(self) -> None:
-        self.training: list[float] = []
-        self.validation: list[float] = []
-        self._started = 0.0
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
-        self._started = _now(trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
-        self.training.append(_now(trainer) - self._started)
-
-    def on_validation_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
-        self._started = _now(trainer)
-
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
-        self.validation.append(_now(trainer) - self._started)
-
-
-def _now(trainer: pl.Trainer) -> float:
-    device = trainer.strategy.root_device
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
-    return time.perf_counter()

@@ -19,6 +19,7 @@ FEWEST_VALIDATION_IMAGES = 500  # that judge an epoch on the way
 VALIDATION_TIME = 0.15  # of a training
 STEPS_OF_SMALL_DATA = 600  # that a training may have, whatever max_epochs says ...
 MOST_EPOCHS_OF_SMALL_DATA = 100  # ... within so many epochs
+CROWDED = 1.25  # a step's time beside other workers, which share caches and clock rate, over that alone
 OVERHEAD = 1.1  # of a whole training over its bare steps
 
 
@@ -27,7 +28,10 @@ class PlanSettings:
     """How a timeout is divided.
 
     Attributes:
-        full_trainings: Unpruned trainings that shall fit into the search.
+        full_trainings: Unpruned trainings that shall fit into the search ...
+        passes: ... if each can see all images so often: networks that have hardly learned can't be told
+            apart, and a few trained better are worth more. No effect where epochs are set.
+        fewest_trainings: However little time there is, no fewer than these.
         search_share: Part of the timeout that the search takes.
         finalists_share: Part that comparing the best few takes; the final training has the rest.
         min_epochs: An epoch visits a part of the images rather than letting epochs fall below this.
@@ -36,6 +40,8 @@ class PlanSettings:
     """
 
     full_trainings: int
+    passes: float
+    fewest_trainings: int
     search_share: float
     finalists_share: float
     min_epochs: int
@@ -43,6 +49,14 @@ class PlanSettings:
 
     def __post_init__(self) -> None:
         check_number("plan.full_trainings", self.full_trainings, whole=True, at_least=1)
+        check_number("plan.passes", self.passes, at_least=0)
+        check_number(
+            "plan.fewest_trainings",
+            self.fewest_trainings,
+            whole=True,
+            at_least=1,
+            at_most=self.full_trainings,
+        )
         check_number("plan.search_share", self.search_share, above=0, below=1)
         check_number("plan.finalists_share", self.finalists_share, at_least=0, below=1 - self.search_share)
         check_number("plan.min_epochs", self.min_epochs, whole=True, at_least=1)
@@ -75,6 +89,7 @@ def make_plan(
     *,
     settings: PlanSettings,
     timeout: float | None,
+    workers: int = 1,
 ) -> Plan:
     """Decide what the configuration left open: by timing where there is a timeout, else by default.
 
@@ -84,6 +99,7 @@ def make_plan(
         data: What they are timed on.
         settings: How the timeout is divided.
         timeout: Seconds for the whole search.
+        workers: So many networks are trained at a time.
 
     Raises:
         InputError: The timeout is too short for a single training.
@@ -96,8 +112,12 @@ def make_plan(
             )
         )
     speed = _typical_speed(training, space, data)
-    seconds = timeout * settings.search_share / settings.full_trainings
+    if workers > 1:
+        speed = Speed(speed.training * CROWDED, speed.validation * CROWDED)
     images, validation_images = len(data.split("train")), len(data.split("validation"))
+    seconds = workers * timeout * settings.search_share
+    affordable = seconds / max(1e-9, settings.passes * images * speed.training * OVERHEAD)
+    seconds /= min(settings.full_trainings, max(settings.fewest_trainings, affordable))
     fidelity = _fit(
         seconds,
         speed,

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import logging
 import statistics
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any
 
 import optuna
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.memory import is_oom_error
 
-from nas_optuna.data import LabelledData, TrainingData, evaluation_batch_size
+from nas_optuna.data import Batch, LabelledData, TrainingData, TrainingLoader
 from nas_optuna.errors import InputError, check_number, check_one_of
-from nas_optuna.estimation.callbacks import StepTimer
+from nas_optuna.estimation.execution import (
+    Execution,
+    Executions,
+    choose_execution,
+    describe_device,
+    parse_execution,
+    synchronize,
+)
 from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.space import Architecture, Network
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TIMED_STEPS = 4
+LONG_STEPS = 100_000  # of a training that is only imagined
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Lightning's own use of torch, which a user can do nothing about
@@ -62,10 +72,15 @@ class Training:
     Args:
         epochs, data_share, validation_images: See ``Fidelity``; None where the plan decides.
         batch_size: Images in a step.
-        learning_rate, warmup, momentum, weight_decay, label_smoothing: See ``Recipe``.
+        optimizer, learning_rate, muon_learning_rate, warmup, momentum, muon_momentum, weight_decay,
+            label_smoothing, small_share, small_scale: See ``Recipe``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: As Lightning's Trainer spells it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        execution: How the device computes: ``auto`` for what a few timed steps of each network show
+            to be fastest, a precision, or a mapping of the attributes of ``Execution``.
         pruner: Stops hopeless networks early. Any ``optuna.pruners.BasePruner``.
+
+    Attributes:
+        executions: What ``auto`` chose. Replace it by one with a file to share choices.
 
     Raises:
         InputError: A number is out of its range.
@@ -78,13 +93,18 @@ class Training:
         data_share: float | None,
         validation_images: int | None,
         batch_size: int,
+        optimizer: str,
         learning_rate: float,
+        muon_learning_rate: float,
         warmup: float,
         momentum: float,
+        muon_momentum: float,
         weight_decay: float,
         label_smoothing: float,
+        small_share: float,
+        small_scale: float,
         device: str,
-        precision: Precision,
+        execution: Any,
         pruner: optuna.pruners.BasePruner,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
@@ -102,19 +122,35 @@ class Training:
             raise InputError(
                 f"estimation.device: this machine, or this torch, has no {device!r}; use auto or cpu."
             )
-        check_one_of("estimation.precision", precision, get_args(Precision))
         self.epochs, self.data_share, self.validation_images = epochs, data_share, validation_images
         self.batch_size = batch_size
         self.device = device
-        self.precision = precision
         self.pruner = pruner
+        self.executions = Executions()
         self.recipe = Recipe(
+            optimizer=optimizer,
             learning_rate=learning_rate,
+            muon_learning_rate=muon_learning_rate,
             warmup=warmup,
             momentum=momentum,
+            muon_momentum=muon_momentum,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            small_share=small_share,
+            small_scale=small_scale,
         )
+        self._execution = parse_execution(execution)
+        if self._execution is not None:
+            self._execution.check(self.torch_device)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where networks are trained."""
+        if self.device != "auto":
+            return torch.device(self.device, 0) if self.device == "cuda" else torch.device(self.device)
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
     def fit(
         self,
@@ -124,33 +160,43 @@ class Training:
         fidelity: Fidelity,
         seed: int,
         callbacks: Sequence[pl.Callback] = (),
+        stop: Callable[[], str | None] = lambda: None,
+        stopwatch: Stopwatch | None = None,
         with_validation: bool = False,
         test: bool = False,
     ) -> Classifier:
         """Build and train one network; the same arguments give the same weights on the same machine.
+
+        That holds where ``execution`` is not left to be measured, or was measured before: another
+        precision rounds otherwise.
 
         Args:
             architecture: The network.
             data: What it learns.
             fidelity: How long.
             seed: Decides its initial weights, the order of the images and their augmentation.
-            callbacks: Listeners, which may stop it.
+            callbacks: Listeners.
+            stop: Asked before every step; a training stops for the reason that it returns.
+            stopwatch: Told what the time goes into.
             with_validation: Train on train and validation together; then nothing judges the epochs.
             test: If the training runs to its end, read the test split and judge the network on it.
         """
-        module = Classifier(self.build(architecture, data, seed=seed), self.recipe)
-        feed = TrainingData(
-            data,
-            batch_size=self.batch_size,
-            data_share=fidelity.data_share,
-            validation_images=fidelity.validation_images,
-            seed=seed,
-            with_validation=with_validation,
-        )
-        trainer = self._trainer(fidelity.epochs, callbacks, validation_batches=0 if with_validation else None)
-        trainer.fit(module, datamodule=feed)
-        if test and not trainer.should_stop:
-            trainer.test(module, datamodule=feed, verbose=False)
+        stopwatch = stopwatch or Stopwatch()
+        with stopwatch.span("build"):
+            network = self.build(architecture, data, seed=seed)
+            feed = self._feed(data, fidelity, seed=seed, with_validation=with_validation)
+        steps = fidelity.epochs * len(feed.training)
+        with stopwatch.span("choose"):
+            execution = self.execution_of(architecture, data, steps=steps, network=network)
+        with stopwatch.span("build"):
+            module = Classifier(
+                network, self.recipe, steps=steps, execution=execution, stop=stop, stopwatch=stopwatch
+            )
+            trainer = self._trainer(fidelity.epochs, callbacks, validates=not with_validation)
+        with execution.limited_threads():
+            trainer.fit(module, datamodule=feed)
+            if test and not trainer.should_stop:
+                trainer.test(module, datamodule=feed, verbose=False)
         return module
 
     def build(self, architecture: Architecture, data: LabelledData, *, seed: int) -> Network:
@@ -158,53 +204,104 @@ class Training:
         mean, std = data.normalization
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Network(architecture, classes=len(data.classes), mean=mean, std=std)
-        return network.to(memory_format=torch.channels_last)
+            return Network(architecture, classes=len(data.classes), mean=mean, std=std)
 
-    def time_steps(self, architecture: Architecture, data: LabelledData, *, steps: int = 4) -> Speed:
-        """Train a few steps for their time alone. Takes about a second.
+    def execution_of(
+        self,
+        architecture: Architecture,
+        data: LabelledData,
+        *,
+        steps: int,
+        network: Network | None = None,
+    ) -> Execution:
+        """How the device shall compute a network: as told, as chosen before, or by timing a few steps.
 
         Args:
             architecture: The network.
-            data: What it learns.
-            steps: Timed steps; two more go before them to warm up.
+            data: A few of its inputs are used.
+            steps: Of its training; a long one may repay a compilation.
+            network: The network built, if it is; stays as it is.
         """
-        timer = StepTimer()
-        images = len(data.split("train"))
-        batch = min(self.batch_size, images)
-        feed = TrainingData(data, batch_size=batch, data_share=1.0, seed=0)
-        trainer = self._trainer(1, [timer], training_batches=steps + 2, validation_batches=2)
-        trainer.fit(Classifier(self.build(architecture, data, seed=0), self.recipe), datamodule=feed)
-        judged = min(evaluation_batch_size(trainer.strategy.root_device), len(data.split("validation")))
+        if self._execution is not None:
+            return self._execution
+        device = self.torch_device
+        key = f"{architecture.hash} {describe_device(device)}"
+        known = self.executions.find(key)
+        if known is None:
+            inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
+            known = choose_execution(
+                network or self.build(architecture, data, seed=0), inputs, labels, device=device, steps=steps
+            )
+            self.executions.remember(key, known)
+        return known
+
+    def time_steps(self, architecture: Architecture, data: LabelledData) -> Speed:
+        """Train a few steps for their time alone. Takes about a second."""
+        execution = self.execution_of(architecture, data, steps=LONG_STEPS)
+        feed = self._feed(data, Fidelity(1), seed=0)
+        module = Classifier(
+            self.build(architecture, data, seed=0), self.recipe, steps=LONG_STEPS, execution=execution
+        ).to(self.torch_device)
+        batches = _endless(feed.training)
+        judged = next(iter(feed.judging("validation")))
+        with execution.limited_threads():
+            descend = module.descent()
+            small = [self._seconds(lambda: descend(next(batches))) for _ in range(TIMED_STEPS)]
+            module.skip_to_end()
+            full = [self._seconds(lambda: descend(next(batches))) for _ in range(TIMED_STEPS)]
+            module.eval()
+            with torch.inference_mode():
+                validation = [self._seconds(lambda: module(judged[0])) for _ in range(3)]
         return Speed(
-            training=statistics.median(timer.training[2:] or timer.training) / batch,
-            validation=min(timer.validation) / judged,
+            training=_mean(small, full, share=self.recipe.small_share) / feed.training.batch_size,
+            validation=min(validation) / len(judged[1]),
         )
 
-    def _trainer(
-        self,
-        epochs: int,
-        callbacks: Sequence[pl.Callback],
-        *,
-        training_batches: int | None = None,
-        validation_batches: int | None = None,
-    ) -> pl.Trainer:
-        on_cuda = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
+    def _seconds(self, work: Callable[[], object]) -> float:
+        synchronize(self.torch_device)
+        started = time.perf_counter()
+        work()
+        synchronize(self.torch_device)
+        return time.perf_counter() - started
+
+    def _feed(
+        self, data: LabelledData, fidelity: Fidelity, *, seed: int, with_validation: bool = False
+    ) -> TrainingData:
+        return TrainingData(
+            data,
+            device=self.torch_device,
+            batch_size=self.batch_size,
+            data_share=fidelity.data_share,
+            validation_images=fidelity.validation_images,
+            seed=seed,
+            with_validation=with_validation,
+        )
+
+    def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback], *, validates: bool) -> pl.Trainer:
+        device = self.torch_device
         return pl.Trainer(
-            accelerator=self.device,
+            accelerator=device.type,
             devices=1,
-            precision=self.precision,
             max_epochs=epochs,
             callbacks=list(callbacks),
             # only CUDA has kernels that differ from run to run by default
-            deterministic="warn" if on_cuda else None,
+            deterministic="warn" if device.type == "cuda" else None,
             num_sanity_val_steps=0,
             # the last epoch's validation differs from the others'
             reload_dataloaders_every_n_epochs=1,
-            limit_train_batches=training_batches,
-            limit_val_batches=validation_batches,
+            limit_val_batches=None if validates else 0,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+
+
+def _mean(small: Sequence[float], full: Sequence[float], *, share: float) -> float:
+    """Seconds of a typical step; the first of each kind warms up."""
+    return share * statistics.median(small[1:]) + (1 - share) * statistics.median(full[1:])
+
+
+def _endless(batches: TrainingLoader) -> Iterator[Batch]:
+    while True:
+        yield from batches

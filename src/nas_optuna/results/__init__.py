@@ -2,8 +2,9 @@
 
 from nas_optuna.results.display import Display
 from nas_optuna.results.final import Finals, FinalSettings, FinalTrainingFailed, Interrupted, describe, front
-from nas_optuna.results.saved import load, save, to_json, write_file
+from nas_optuna.results.saved import load, save, to_json
 from nas_optuna.results.summary import dashboard_command, summarize, table
+from nas_optuna.results.timing import Timing
 
 __all__ = [
     "Display",
@@ -11,6 +12,7 @@ __all__ = [
     "FinalTrainingFailed",
     "Finals",
     "Interrupted",
+    "Timing",
     "dashboard_command",
     "describe",
     "front",
@@ -19,5 +21,4 @@ __all__ = [
     "summarize",
     "table",
     "to_json",
-    "write_file",
 ]

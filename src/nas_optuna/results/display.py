@@ -39,8 +39,8 @@ class Display:
         self._best_accuracy = 0.0
         self._best = "-"
         self._phase = "search"
-        self._running = ""
-        self._line = ""
+        self._running: dict[int, str] = {}
+        self._lines: dict[int, str] = {}
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -62,19 +62,21 @@ class Display:
 
     def phase(self, name: str) -> None:
         """Name what begins now: comparison of the best, final training."""
-        self._phase, self._running = name, ""
+        self._phase = name
+        self._running.clear()
+        self._lines.clear()
         if self._live is None:
             self.say(f"{_clock(self.elapsed)}  {name}")
 
-    def running(self, what: str) -> None:
-        """Name the training that begins now."""
-        self._running = what
-        self._line = ""
+    def running(self, what: str, *, worker: int = 0) -> None:
+        """Name the training that a worker begins now."""
+        self._running[worker] = what
+        self._lines[worker] = ""
 
-    def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
-        """An epoch of the running training ended."""
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int, *, worker: int = 0) -> None:
+        """An epoch of a worker's training ended."""
         judged = "" if accuracy is None else f", accuracy {accuracy:.3f}"
-        self._line = f"epoch {epoch}/{epochs}{judged}"
+        self._lines[worker] = f"epoch {epoch}/{epochs}{judged}"
 
     def resume(self, study: optuna.Study) -> None:
         """Count what earlier runs found."""
@@ -131,7 +133,8 @@ class Display:
             self._phase, Text(f"trial {self._trained + 1}{total}  ·  {_clock(self.elapsed)} elapsed{left}")
         )
         view.add_row("best", Text(self._best))
-        view.add_row("now", Text(f"{self._running}  {self._line}"))
+        for worker, running in sorted(self._running.items()):
+            view.add_row("" if worker else "now", Text(f"{running}  {self._lines[worker]}"))
         view.add_row("stopped", Text(f"{self._pruned} pruned, {self._failed} failed"))
         return view
 

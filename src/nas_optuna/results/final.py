@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import check_number
-from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, StopCallback, Training
+from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, Training
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
 from nas_optuna.results.saved import WEIGHTS, save
@@ -196,7 +196,6 @@ class Finals:
         return test
 
     def _fit(self, architecture: Architecture, fidelity: Fidelity, seed: int, *, final: bool = False) -> Any:
-        stop = StopCallback(lambda: "interrupted" if self._interrupt.requested else None)
         epoch = EpochCallback(lambda number, accuracy: self._display.epoch(number, accuracy, fidelity.epochs))
         try:
             module = self._training.fit(
@@ -204,7 +203,8 @@ class Finals:
                 self._data,
                 fidelity=fidelity,
                 seed=seed,
-                callbacks=[stop, epoch],
+                callbacks=[epoch],
+                stop=lambda: "interrupted" if self._interrupt.requested else None,
                 with_validation=final,
                 test=final,
             )
@@ -212,7 +212,7 @@ class Finals:
             raise FinalTrainingFailed(
                 f"training again failed with {type(error).__name__}: {error}"
             ) from error
-        if stop.stopped:
+        if module.stopped:
             raise Interrupted
         return module
 

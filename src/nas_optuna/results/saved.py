@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from nas_optuna.errors import InputError
+from nas_optuna.files import write_file
 from nas_optuna.space import Architecture, Network
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "architecture.json"
@@ -81,14 +81,3 @@ def load(path: str | Path) -> Network:
 def to_json(values: Any) -> bytes:
     """Readable JSON, as bytes of a text file."""
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is whole: the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

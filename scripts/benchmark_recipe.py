@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""What each part of the training recipe is worth, and how many epochs it saves.
+
+    python scripts/benchmark_recipe.py --data CIFAR --seeds 3 --part ablation
+    python scripts/benchmark_recipe.py --data CIFAR --seeds 3 --part epochs
+
+``ablation`` trains one network on so many images with the default recipe, with plain SGD (one-cycle,
+crop and flip), and with one change at a time, and prints the validation accuracy: mean and standard
+error over seeds. ``epochs`` looks for the shortest schedule whose last validation accuracy is at
+least ``--accuracy``, with the default recipe and with plain SGD. The test split is not read.
+
+The last line is one JSON object of the figures. Reads CIFAR-10 from a folder of
+``train/class/*`` and ``test/class/*`` images, or downloads it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from nas_optuna.data import TorchvisionData
+from nas_optuna.estimation import Classifier, Fidelity, Training
+from nas_optuna.space import Architecture, Block, Network, Stem
+
+LENGTHS = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 30)
+RECIPE: dict[str, Any] = {
+    "optimizer": "muon",
+    "learning_rate": 0.3,
+    "muon_learning_rate": 0.24,
+    "warmup": 0.25,
+    "momentum": 0.9,
+    "muon_momentum": 0.6,
+    "weight_decay": 5e-4,
+    "label_smoothing": 0.0,
+    "small_share": 0.5,
+    "small_scale": 0.625,
+}
+PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0}
+# progressive resizing makes a step cheaper: what the time that it saves buys
+LONGER = 1.45
+
+
+class Averaging(pl.Callback):
+    """Weights averaged over the last third of the training (Izmailov et al. 2018), norms measured anew."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
+        if pl_module.progress < 0.7:
+            return
+        weights = [weight.detach() for weight in pl_module.network.parameters()]
+        if not hasattr(self, "mean"):
+            self.mean, self.count = [weight.clone() for weight in weights], 1
+            return
+        self.count += 1
+        for mean, weight in zip(self.mean, weights, strict=True):
+            mean.lerp_(weight, 1 / self.count)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            return
+        with torch.no_grad():
+            for mean, weight in zip(self.mean, pl_module.network.parameters(), strict=True):
+                weight.copy_(mean)
+            pl_module.network.train()
+            batches = iter(getattr(trainer, "datamodule").training)  # noqa: B009
+            for _ in range(50):
+                pl_module(next(batches)[0])
+            pl_module.network.eval()
+
+
+class AlternatingFlip:
+    """Each image flipped in every other pass, which of them drawn once (Jordan 2024)."""
+
+    def __init__(self, augmentation: Callable[[Tensor, torch.Generator], Tensor], images: int) -> None:
+        self.augmentation = augmentation
+        self.images = images
+        self.seen = 0
+
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        # the sum of its pixels decides for each image, the pass turns all of them over
+        parity = inputs.flatten(1).sum(dim=1).remainder(2).bool()
+        inputs = self.augmentation(inputs, generator)
+        turned = parity ^ bool(self.seen // self.images % 2)
+        self.seen += len(inputs)
+        return torch.where(turned[:, None, None, None], inputs.flip(3), inputs)
+
+
+class ZeroInitialized(Training):
+    """The last norm of each residual branch starts at zero (Goyal et al. 2017)."""
+
+    def build(self, *args: Any, **options: Any) -> Network:
+        network = super().build(*args, **options)
+        for module in network.modules():
+            if type(module).__name__ == "Residual":
+                norms = [part for part in module.layer.modules() if isinstance(part, nn.BatchNorm2d)]
+                nn.init.zeros_(norms[-1].weight)
+        return network
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain SGD": PLAIN,
+    "plain SGD, learning rate doubled": {**PLAIN, "learning_rate": 0.3},
+    "Muon, full size throughout": {"small_share": 0.0},
+    "default: Muon, smaller images first": {},
+    "default for the same time": {"images": LONGER},
+    "default with label smoothing 0.1": {"label_smoothing": 0.1},
+    "default with averaged weights": {"callbacks": Averaging},
+    "default with alternating flips": {"alternating": True},
+    "default with branches that start at zero": {"training": ZeroInitialized},
+    "default with batches of 128, rates up by 1.4": {
+        "batch_size": 128,
+        "learning_rate": 0.42,
+        "muon_learning_rate": 0.34,
+    },
+}
+
+
+def fixed_network(widths: tuple[int, ...]) -> Architecture:
+    """Stem, then a residual block of a 3 x 3 convolution at each width."""
+    blocks = [
+        Block("conv", width, stride, residual=True, choices={"kernel": 3})
+        for width, stride in zip(widths, (1, 2, 2), strict=True)
+    ]
+    return Architecture(Stem(16), tuple(blocks))
+
+
+def load(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionData:
+    """CIFAR-10, with the experiment's augmentation."""
+    data = TorchvisionData(
+        name="CIFAR10", root=root, image_size=32, channels=3, augmentation={"crop": 3, "flip": flip}
+    )
+    data.cache_dir = cache_dir
+    data.prepare()
+    data.share()
+    return data
+
+
+def train(
+    root: str, cache_dir: Path, widths: tuple[int, ...], name: str, images: float, seed: int
+) -> dict[str, Any]:
+    """One training; returns its last validation accuracy and seconds."""
+    torch.set_num_threads(1)
+    change = dict(VARIANTS[name])
+    images *= change.pop("images", 1.0)
+    alternating = change.pop("alternating", False)
+    callbacks = [callback()] if (callback := change.pop("callbacks", None)) else []
+    kind = change.pop("training", Training)
+    data = load(root, cache_dir, flip=0.0 if alternating else 0.5)
+    count = len(data.split("train"))
+    if alternating:
+        data.augmentation = AlternatingFlip(data.augmentation, count)
+    training = kind(
+        epochs=None,
+        data_share=None,
+        validation_images=None,
+        device="cpu",
+        execution="bf16-mixed",
+        pruner=optuna.pruners.NopPruner(),
+        **{"batch_size": 64, **RECIPE, **change},
+    )
+    epochs = max(1, round(images / count))
+    fidelity = Fidelity(epochs, data_share=min(1.0, images / count / epochs), validation_images=500)
+    started = time.perf_counter()
+    module: Classifier = training.fit(
+        fixed_network(widths), data, fidelity=fidelity, seed=seed, callbacks=callbacks
+    )
+    return {"accuracy": module.curve[-1], "seconds": time.perf_counter() - started}
+
+
+def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: Path) -> dict[str, Any]:
+    """Every variant with every seed."""
+    chosen = arguments.variants.split(";") if arguments.variants else list(VARIANTS)
+    jobs = {
+        (name, seed): pool.submit(
+            train, arguments.data, cache_dir, (24, 48, 96), name, arguments.images, seed
+        )
+        for seed in range(arguments.seeds)
+        for name in chosen
+    }
+    figures = {}
+    print(f"{'variant':<46} {'accuracy':>9} {'s.e.':>7} {'seconds':>8}")
+    for name in chosen:
+        results = [jobs[name, seed].result() for seed in range(arguments.seeds)]
+        mean, error = spread([result["accuracy"] for result in results])
+        seconds = statistics.median(result["seconds"] for result in results)
+        figures[name] = {"accuracy": mean, "standard_error": error, "seconds": round(seconds, 1)}
+        print(f"{name:<46} {mean:9.4f} {error:7.4f} {seconds:8.1f}", flush=True)
+    return figures
+
+
+def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: Path) -> dict[str, Any]:
+    """The shortest schedule that reaches the accuracy, for both recipes and each seed."""
+    names = ("plain SGD", "default: Muon, smaller images first")
+    futures = {
+        (name, seed): pool.submit(shortest, arguments.data, cache_dir, name, seed, arguments.accuracy)
+        for seed in range(arguments.seeds)
+        for name in names
+    }
+    figures: dict[str, Any] = {}
+    for name in names:
+        found = [futures[name, seed].result() for seed in range(arguments.seeds)]
+        figures[name] = {"epochs": [result["epochs"] for result in found], "runs": found}
+        print(f"{name:<40} epochs to {arguments.accuracy:.0%}: {figures[name]['epochs']}", flush=True)
+    return figures
+
+
+def shortest(root: str, cache_dir: Path, name: str, seed: int, accuracy: float) -> dict[str, Any]:
+    """Bisection over schedule lengths."""
+    images = len(load(root, cache_dir).split("train"))
+    low, high, tried = 0, len(LENGTHS) - 1, {}
+    while low < high:
+        middle = (low + high) // 2 if tried else (low + high) // 3
+        result = train(root, cache_dir, (32, 64, 128), name, LENGTHS[middle] * images, seed)
+        tried[LENGTHS[middle]] = {key: round(value, 4) for key, value in result.items()}
+        print(f"  {name}, seed {seed}, {LENGTHS[middle]} epochs: {result['accuracy']:.4f}", flush=True)
+        low, high = (low, middle) if result["accuracy"] >= accuracy else (middle + 1, high)
+    return {"epochs": LENGTHS[low], "tried": tried}
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return round(statistics.mean(values), 4), round(error, 4)
+
+
+@contextmanager
+def workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def main() -> None:
+    """Read the command line, run one part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10")
+    parser.add_argument("--part", choices=("ablation", "epochs"), required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=180_000, help="that a training of the ablation sees")
+    parser.add_argument("--variants", help="some of them only, separated by semicolons")
+    parser.add_argument("--accuracy", type=float, default=0.8, help="that the schedule shall reach")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/nas_optuna").expanduser())
+    arguments = parser.parse_args()
+    load(arguments.data, arguments.cache)
+    part = ablate if arguments.part == "ablation" else count_epochs
+    with workers(arguments.processes) as pool:
+        figures = part(pool, arguments, arguments.cache)
+    print(
+        json.dumps(
+            {
+                arguments.part: figures,
+                "seeds": arguments.seeds,
+                "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+                "torch": torch.__version__,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""A search of ours beside a hand-written objective: the same space, images, cores and wall clock.
+
+    python scripts/benchmark_search.py --data CIFAR --seconds 600 --seeds 3
+
+For each seed both have so many seconds from the start of their process, imports and all. Ours is the
+command `python -m nas_optuna +experiment=cifar`. The other is the objective of `handwritten.py` under
+Optuna's TPE and median pruner: it trains networks of `--epochs` epochs on `--data-share` of the images,
+and tests the weights of its best trial, as such scripts do; choose the two numbers that serve it best.
+With `--cores 1` on a machine of two cores, both run at the same time, each on a core of its own.
+
+Reported for each seed: tested accuracies, best validation accuracy over time, and when ours reached the
+hand-written one's last best validation accuracy. Ours judges networks on all validation images at the
+end of their trainings only; that is the value that counts here. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+HERE = Path(__file__).parent
+SIZES = {"validation": 5000}
+
+
+def handwritten(arguments: argparse.Namespace) -> None:
+    """The other side, in a process of its own."""
+    started = arguments.started
+    import handwritten as theirs
+    import torch
+    from hydra import compose, initialize_config_module
+
+    from nas_optuna.prepare import build_space
+
+    torch.set_num_threads(arguments.cores)
+    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
+        space = build_space(compose("config", overrides=["+experiment=cifar", "study_name=x"]))
+    count = 50_000
+    images = theirs.Images(
+        Path(arguments.data),
+        train=None,
+        validation=list(range(0, count, count // SIZES["validation"])),
+        processes=arguments.loaders,
+        batch_size=64,
+    )
+    # the test of its best takes a while; the rest is search
+    deadline = started + arguments.seconds - arguments.test_seconds
+    best: dict[str, Any] = {"accuracy": 0.0, "module": None}
+    history: list[tuple[float, float]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        architecture = space(trial).canonical()
+        module, report = theirs.train(
+            architecture,
+            images,
+            epochs=arguments.epochs,
+            data_share=arguments.data_share,
+            trial=trial,
+            deadline=deadline,
+        )
+        if not report.curve:
+            raise optuna.TrialPruned
+        if report.curve[-1] > best["accuracy"]:
+            best.update(accuracy=report.curve[-1], module=module)
+            history.append((round(time.time() - started, 1), report.curve[-1]))
+        if report.pruned or time.time() > deadline:
+            raise optuna.TrialPruned
+        return report.curve[-1]
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=arguments.seed),
+        pruner=optuna.pruners.MedianPruner(),
+    )
+    study.optimize(objective, timeout=deadline - time.time())
+    test = theirs.InMemory(Path(arguments.data) / "test", theirs.transforms.ToTensor())
+    module = best["module"].eval()
+    with torch.inference_mode():
+        hits = sum(
+            int((module.network(batch).argmax(dim=1) == labels).sum())
+            for batch, labels in theirs.DataLoader(test, batch_size=128)
+        )
+    result = {
+        "tested": hits / len(test),
+        "validation": best["accuracy"],
+        "history": history,
+        "trials": len(study.trials),
+        "seconds": round(time.time() - started, 1),
+    }
+    print(json.dumps(result))
+
+
+def start(
+    side: str, seed: int, arguments: argparse.Namespace, cores: set[int]
+) -> tuple[subprocess.Popen[str], float]:
+    """One side of one seed, on some cores."""
+    started = time.time()
+    environment = os.environ | {"OMP_NUM_THREADS": str(len(cores)), "GOMP_SPINCOUNT": "1000"}
+    if side == "ours":
+        folder = arguments.out / f"seed{seed}"
+        command = [
+            *(sys.executable, "-m", "nas_optuna", "+experiment=cifar", f"data.root={arguments.data}"),
+            *(
+                f"timeout={arguments.seconds}",
+                f"seed={seed}",
+                f"study_dir={folder}",
+                f"cache_dir={folder}/cache",
+            ),
+        ]
+    else:
+        command = [sys.executable, __file__, f"--started={started}", f"--seed={seed}"]
+        for name in ("data", "seconds", "epochs", "data_share", "loaders", "test_seconds"):
+            command.append(f"--{name.replace('_', '-')}={getattr(arguments, name)}")
+        command.append(f"--cores={len(cores)}")
+    with (arguments.out / f"{side}{seed}.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    return process, started
+
+
+def read_ours(seed: int, started: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What our command left in its study."""
+    folder = arguments.out / f"seed{seed}"
+    summary = json.loads((folder / "summary.json").read_text())
+    study = optuna.load_study(study_name=summary["study_name"], storage=f"sqlite:///{folder}/study.db")
+    complete = sorted(
+        (trial.datetime_complete.timestamp() - started, trial.value)
+        for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    )
+    best = itertools.accumulate((accuracy for _, accuracy in complete), max)
+    history = [(round(at, 1), value) for (at, _), value in zip(complete, best, strict=True)]
+    return {
+        "tested": summary["test"]["accuracy"],
+        "validation": history[-1][1],
+        "history": history,
+        "trials": sum(summary["trials"].values()),
+        "seconds": summary["seconds"],
+    }
+
+
+def read_theirs(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The last line of the hand-written script."""
+    result: dict[str, Any] = json.loads(
+        (arguments.out / f"handwritten{seed}.log").read_text().strip().splitlines()[-1]
+    )
+    return result
+
+
+def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Both sides, at once where there are cores for both."""
+    available = sorted(os.sched_getaffinity(0))
+    first, second = set(available[: arguments.cores]), set(available[-arguments.cores :])
+    if first & second:
+        process, started = start("ours", seed, arguments, first)
+        process.wait()
+        start("handwritten", seed, arguments, first)[0].wait()
+    else:
+        process, started = start("ours", seed, arguments, first)
+        other, _ = start("handwritten", seed, arguments, second)
+        process.wait()
+        other.wait()
+    ours, theirs = read_ours(seed, started, arguments), read_theirs(seed, arguments)
+    reached = next((at for at, accuracy in ours["history"] if accuracy >= theirs["validation"]), None)
+    print(
+        f"seed {seed}: tested {ours['tested']:.4f} (hand-written {theirs['tested']:.4f}); its validation "
+        f"accuracy {theirs['validation']:.4f} reached after {reached} of {arguments.seconds} s",
+        flush=True,
+    )
+    return {"seed": seed, "ours": ours, "handwritten": theirs, "seconds_to_their_validation": reached}
+
+
+def plot(results: list[dict[str, Any]], path: Path, seconds: float) -> None:
+    """Best validation accuracy over time, one step line a run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for side, colour in (("ours", "tab:blue"), ("handwritten", "tab:gray")):
+        for index, result in enumerate(results):
+            history = result[side]["history"]
+            times = [at for at, _ in history] + [seconds]
+            values = [value for _, value in history] + [history[-1][1]]
+            label = {"ours": "nas_optuna", "handwritten": "hand-written"}[side] if index == 0 else None
+            axes.step(times, values, where="post", color=colour, label=label)
+    axes.set(xlabel="seconds", ylabel="best validation accuracy", ylim=(0.3, None))
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Read the command line, run the seeds, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10 images")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=1, help="of each side")
+    parser.add_argument("--epochs", type=int, default=3, help="of a hand-written training")
+    parser.add_argument("--data-share", type=float, default=1.0, help="of the images in one of its epochs")
+    parser.add_argument("--loaders", type=int, default=0, help="processes of its DataLoader")
+    parser.add_argument("--test-seconds", type=float, default=15, help="that it keeps for its test")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_search"))
+    parser.add_argument("--plot", type=Path, help="a png of validation accuracy over time; needs matplotlib")
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments.started:
+        handwritten(arguments)
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = [run_seed(seed, arguments) for seed in range(arguments.seeds)]
+    if arguments.plot:
+        plot(results, arguments.plot, arguments.seconds)
+    print(
+        json.dumps(
+            {
+                "runs": results,
+                "seconds": arguments.seconds,
+                "cores_each": arguments.cores,
+                "handwritten": {"epochs": arguments.epochs, "data_share": arguments.data_share},
+                "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""Images a second through our trial path, beside a bare PyTorch loop and a hand-written objective.
+
+    python scripts/benchmark_training.py --data CIFAR [--repeats 5]
+
+Each comparison alternates the two sides in one run, on the same networks, images and number of
+processes, and reports the median over `--repeats` of ours over theirs:
+
+- `bare_cifar`, `bare_digits`: one process of all threads; a whole trial of ours from ask to tell, with its
+  validations and everything it writes to the study, against a loop of plain PyTorch that only trains
+  and validates: tensors in memory, crop and flip by batch, channels last, the better of float32 and
+  bfloat16. Both train with SGD on full-size images, so that images are equal work.
+- `handwritten_conv`, `handwritten_dwsep`: a standard-convolution and a depthwise-separable network; ours
+  with its own recipe as a user gets it, against `handwritten.py`.
+- `throughput_two_workers`: trained epochs an hour of a search by two workers against two processes of the
+  hand-written objective, on both networks in turn.
+- `two_workers_over_one`: trials an hour of two workers of one thread against one of two.
+- `overhead_cifar`, `overhead_digits`: part of a trial's time outside the training steps, from the timing
+  of our trials above.
+
+The last line is one JSON object. Reads CIFAR-10 from a folder of `train/class/*`, `test/class/*` images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas_optuna.cores import count_cores
+from nas_optuna.data import Digits, LabelledData, TorchvisionData
+from nas_optuna.estimation import Execution, Fidelity, Objectives, Training
+from nas_optuna.objective import Objective
+from nas_optuna.space import Architecture, Block, Stages, Stem
+from nas_optuna.study import open_study
+from nas_optuna.worker import run_trial
+
+HERE = Path(__file__).parent
+PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0}
+RECIPE: dict[str, Any] = {
+    "optimizer": "muon",
+    "learning_rate": 0.3,
+    "muon_learning_rate": 0.24,
+    "warmup": 0.25,
+    "momentum": 0.9,
+    "muon_momentum": 0.6,
+    "weight_decay": 5e-4,
+    "label_smoothing": 0.0,
+    "small_share": 0.5,
+    "small_scale": 0.625,
+}
+
+
+def network(layer: str, widths: tuple[int, ...] = (24, 48, 96), depth: int = 1) -> Architecture:
+    """Stem, and blocks of one kind in three stages."""
+    blocks = [
+        Block(layer, width, stride if index == 0 else 1, residual=True, choices={"kernel": 3})
+        for width, stride in zip(widths, (1, 2, 2), strict=True)
+        for index in range(depth)
+    ]
+    return Architecture(Stem(16), tuple(blocks))
+
+
+def space_of(architecture: Architecture) -> Stages:
+    """A space that can say nothing but this network."""
+    widths = [block.width for block in architecture.blocks]
+    depth = len(widths) // 3
+    return Stages(
+        stem={"width": architecture.stem.width, "kernel": 3, "stride": 1},
+        stages={
+            f"stage{index + 1}": {"depth": depth, "width": widths[index * depth], "stride": stride}
+            for index, stride in enumerate((1, 2, 2))
+        },
+        block={"layer": [architecture.blocks[0].layer], "kernel": 3, "residual": True},
+    )
+
+
+class Silent:
+    """Hears everything, shows nothing."""
+
+    def running(self, what: str) -> None:
+        """A training begins."""
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
+        """An epoch ended."""
+
+
+def ours(
+    architecture: Architecture, data: LabelledData, fidelity: Fidelity, **recipe: Any
+) -> Callable[[int], dict[str, float]]:
+    """A function that runs one real trial in a study of its own and returns the seconds of each span."""
+    training = Training(
+        epochs=None,
+        data_share=None,
+        validation_images=None,
+        batch_size=64,
+        device="cpu",
+        execution="auto",
+        pruner=optuna.pruners.NopPruner(),
+        **(RECIPE | recipe),
+    )
+
+    def run(repeat: int) -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            objectives = Objectives(directions={"accuracy": "maximize"})
+            study = open_study(f"sqlite:///{folder}/study.db", "one", directions=objectives.directions)
+            objective = Objective(
+                space=space_of(architecture),
+                data=data,
+                training=training,
+                objectives=objectives,
+                fidelity=fidelity,
+                seed=repeat,
+                progress=Silent(),
+                stop_reason=lambda: None,
+            )
+            _, seconds = run_trial(study, objective)
+            return seconds
+
+    return run
+
+
+def bare(
+    architecture: Architecture, data: LabelledData, fidelity: Fidelity, *, execution: Execution
+) -> Callable[[int], float]:
+    """A function that trains the network in plain PyTorch and returns the seconds it took."""
+    train, validation = data.split("train"), data.split("validation")
+    mean, std = data.normalization
+    is_colour = data.input_shape[0] == 3
+    crop, batch_size = (3 if is_colour else 1), 64
+
+    def augment(images: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        padded = F.pad(images.float(), (crop,) * 4, mode="reflect")
+        top, left = torch.randint(2 * crop + 1, (2, count, 1, 1))
+        rows = top + torch.arange(height).view(1, -1, 1)
+        columns = left + torch.arange(width).view(1, 1, -1)
+        if is_colour:
+            columns = torch.where(torch.rand(count, 1, 1) < 0.5, columns.flip(2), columns)
+        pixels = padded.permute(0, 2, 3, 1)[torch.arange(count)[:, None, None], rows, columns]
+        return pixels.permute(0, 3, 1, 2).mul_(1 / 255)
+
+    def run(repeat: int) -> float:
+        started = time.perf_counter()
+        torch.manual_seed(repeat)
+        from nas_optuna.space import Network
+
+        model = execution.arrange(Network(architecture, classes=len(data.classes), mean=mean, std=std))
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=0.15, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
+        steps = int(fidelity.data_share * len(train)) // batch_size
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.15, total_steps=steps * fidelity.epochs)
+        cpu = torch.device("cpu")
+        for epoch in range(fidelity.epochs):
+            model.train()
+            order = torch.randperm(len(train))
+            for step in range(steps):
+                chosen = order[step * batch_size : (step + 1) * batch_size]
+                images = augment(train.inputs[chosen])
+                with execution.autocast(cpu):
+                    loss = F.cross_entropy(model(execution.lay_out(images)), train.labels[chosen])
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+            model.eval()
+            is_last = epoch + 1 == fidelity.epochs
+            judged = len(validation) if is_last else fidelity.validation_images or len(validation)
+            hits = 0
+            with torch.inference_mode(), execution.autocast(cpu):
+                for start in range(0, judged, 128):
+                    images = validation.inputs[start : start + 128].float().mul_(1 / 255)
+                    answer = model(execution.lay_out(images)).argmax(dim=1)
+                    hits += int((answer == validation.labels[start : start + 128]).sum())
+        return time.perf_counter() - started
+
+    return run
+
+
+def compare_with_bare(
+    architecture: Architecture, data: LabelledData, fidelity: Fidelity, repeats: int
+) -> dict[str, Any]:
+    """Ours over the better of the bare loop's executions."""
+    trial = ours(architecture, data, fidelity, **PLAIN)
+    short = Fidelity(1, min(1.0, fidelity.data_share), 500)
+    candidates = [
+        Execution(precision=precision, memory_format=memory_format)
+        for precision in ("32-true", "bf16-mixed")
+        for memory_format in ("channels_last", "contiguous")
+    ]
+    best = min(candidates, key=lambda execution: bare(architecture, data, short, execution=execution)(0))
+    loop = bare(architecture, data, fidelity, execution=best)
+    trial(0)
+    ratios, overheads, rates = [], [], []
+    images = fidelity.epochs * int(fidelity.data_share * len(data.split("train")))
+    for repeat in range(repeats):
+        theirs, spans = loop(repeat), trial(repeat)
+        total = sum(spans.values())
+        ratios.append(theirs / total)
+        rates.append((images / total, images / theirs))
+        overheads.append(1 - spans["step"] / total)
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "images_a_second": [round(statistics.median(side)) for side in zip(*rates, strict=True)],
+        "overhead": round(statistics.median(overheads), 3),
+        "spans": {name: round(value, 3) for name, value in spans.items()},
+        "bare_execution": str(best),
+    }
+
+
+def one_side(arguments: argparse.Namespace) -> None:
+    """In a process of its own: train networks one after another; print images a second, without start-up."""
+    torch.set_num_threads(arguments.threads)
+    architectures = [network(layer) for layer in arguments.layers.split(",")]
+    data = cifar(arguments)
+    fidelity = Fidelity(1, arguments.images / len(data.split("train")), 500)
+    trials: list[Callable[[int], Any]]
+    if arguments.side == "ours":
+        trials = [ours(architecture, data, fidelity) for architecture in architectures]
+    else:
+        import handwritten
+
+        count = len(data.split("train")) + len(data.split("validation"))
+        images = handwritten.Images(
+            Path(arguments.data),
+            train=list(range(0, count, max(1, count // arguments.images)))[: arguments.images],
+            validation=list(range(0, count, count // 500))[:500],
+            processes=arguments.loaders,
+            batch_size=64,
+        )
+        trials = [
+            lambda repeat, architecture=architecture: handwritten.train(architecture, images, epochs=1)
+            for architecture in architectures
+        ]
+    for trial in trials:  # memory, caches and loader processes are warm
+        trial(99)
+    print("ready", flush=True)
+    for repeat, _ in enumerate(sys.stdin):
+        started = time.perf_counter()
+        for trial in trials:
+            trial(repeat)
+        print(time.perf_counter() - started, flush=True)
+
+
+def cifar(arguments: argparse.Namespace) -> TorchvisionData:
+    """CIFAR-10 with the experiment's augmentation."""
+    data = TorchvisionData(
+        name="CIFAR10",
+        root=arguments.data,
+        image_size=32,
+        channels=3,
+        augmentation={"crop": 3, "flip": 0.5},
+    )
+    data.cache_dir = arguments.cache
+    data.prepare()
+    data.share()
+    return data
+
+
+class Side:
+    """Some processes that train the same, at the same time, when told to."""
+
+    def __init__(
+        self, side: str, arguments: argparse.Namespace, *, processes: int, threads: int, **options: Any
+    ) -> None:
+        given = {
+            "data": arguments.data,
+            "cache": arguments.cache,
+            "repeats": arguments.repeats,
+            "threads": threads,
+        }
+        words = [f"--{name}={value}" for name, value in (given | options).items()]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, f"--side={side}", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                bufsize=1,
+            )
+            for _ in range(processes)
+        ]
+
+    def seconds(self) -> float:
+        """One repeat of every process, side by side; seconds of the slowest."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+        return max(float(self._line(process)) for process in self.processes)
+
+    def wait_ready(self) -> None:
+        """Until every process is warm."""
+        for process in self.processes:
+            assert self._line(process) == "ready"
+
+    def end(self) -> None:
+        """Close them."""
+        for process in self.processes:
+            process.kill()
+
+    @staticmethod
+    def _line(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+
+def compare(
+    arguments: argparse.Namespace, first: Side, second: Side, *, scale: float = 1.0
+) -> dict[str, Any]:
+    """Seconds of the second over those of the first, in alternation."""
+    first.wait_ready()
+    second.wait_ready()
+    ratios = []
+    for _ in range(arguments.repeats):
+        ours_took, theirs_took = first.seconds(), second.seconds()
+        ratios.append(scale * theirs_took / ours_took)
+    first.end()
+    second.end()
+    return {"ratio": round(statistics.median(ratios), 3), "ratios": [round(ratio, 3) for ratio in ratios]}
+
+
+def best_loaders(arguments: argparse.Namespace) -> int:
+    """With how many DataLoader processes the hand-written objective is fastest here."""
+    seconds = {}
+    for loaders in (0, 1, 2):
+        side = Side(
+            "handwritten",
+            arguments,
+            processes=1,
+            threads=count_cores(),
+            layers="dwsep",
+            images=4000,
+            loaders=loaders,
+        )
+        side.wait_ready()
+        seconds[loaders] = min(side.seconds() for _ in range(2))
+        side.end()
+    return min(seconds, key=lambda loaders: seconds[loaders])
+
+
+def main() -> None:
+    """Read the command line, compare, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/nas_optuna").expanduser())
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--layers", default="conv", help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=int, default=10_000, help=argparse.SUPPRESS)
+    parser.add_argument("--loaders", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments.side:
+        one_side(arguments)
+        return
+    figures: dict[str, Any] = {}
+
+    def show(name: str, result: dict[str, Any]) -> None:
+        figures[name] = result["ratio"]
+        figures.setdefault("details", {})[name] = result
+        print(f"{name:<24} {result['ratio']:6.3f}   {result['ratios']}", flush=True)
+
+    digits = Digits(augmentation={"crop": 1})
+    digits.prepare()
+    images = cifar(arguments)
+    cores = count_cores()
+    show(
+        "bare_cifar",
+        compare_with_bare(network("conv"), images, Fidelity(4, 0.25, 500), arguments.repeats),
+    )
+    small = network("conv", (16, 32, 48))
+    show("bare_digits", compare_with_bare(small, digits, Fidelity(20), arguments.repeats))
+    for name in ("cifar", "digits"):
+        figures[f"overhead_{name}"] = figures["details"][f"bare_{name}"]["overhead"]
+    loaders = best_loaders(arguments)
+    figures["handwritten_loaders"] = loaders
+    for layer in ("conv", "dwsep"):
+        mine = Side("ours", arguments, processes=1, threads=cores, layers=layer)
+        theirs = Side("handwritten", arguments, processes=1, threads=cores, layers=layer, loaders=loaders)
+        show(f"handwritten_{layer}", compare(arguments, mine, theirs))
+    mine = Side("ours", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
+    theirs = Side("handwritten", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
+    show("throughput_two_workers", compare(arguments, mine, theirs))
+    # two workers train two networks in the time that one takes for one: twice as many trials
+    both = Side("ours", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
+    alone = Side("ours", arguments, processes=1, threads=cores, layers="conv,dwsep")
+    show("two_workers_over_one", compare(arguments, both, alone, scale=2.0))
+    figures |= {
+        "n": arguments.repeats,
+        "hardware": f"{platform.processor() or platform.machine()}, {cores} cores",
+        "versions": {"torch": torch.__version__, "optuna": optuna.__version__},
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

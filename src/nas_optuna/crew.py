@@ -1,0 +1,176 @@
+"""The workers of one machine: long-lived processes that share a study, its data and the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+import torch
+
+from nas_optuna.worker import Job, work
+
+RESTARTS = 3  # of each worker
+POLL_SECONDS = 0.2
+
+
+class Chief(Protocol):
+    """Whom the workers report to."""
+
+    def may_start(self, *, asking: int) -> bool | None:
+        """Whether a worker may ask for a network, when ``asking`` others are just doing so.
+
+        None for not now: it depends on what becomes of the running ones.
+        """
+
+    def stop_reason(self) -> str | None:
+        """Why to stop, or None."""
+
+    def running(self, what: str, *, worker: int) -> None:
+        """A training begins."""
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int, *, worker: int) -> None:
+        """An epoch of it ended."""
+
+    def ended(self, number: int, seconds: dict[str, float], *, worker: int) -> None:
+        """A trial ended, after the seconds of each span."""
+
+    def died(self, exit_code: int | None, *, worker: int, starts_again: bool) -> None:
+        """A worker's process ended unasked."""
+
+
+@dataclass
+class _Member:
+    job: Job
+    process: BaseProcess
+    connection: Connection
+    starts: int = 1
+    state: str = "booting"  # ready, asking (for a network), training, ended
+
+
+class Crew:
+    """Starts workers, gives each its next trial, shows what they do, replaces those that die.
+
+    Args:
+        job: Of the first worker; the others' differ in their index.
+        workers: How many.
+        chief: Decides who may start, and hears what goes on.
+    """
+
+    def __init__(self, job: Job, *, workers: int, chief: Chief) -> None:
+        self._chief = chief
+        self._context = multiprocessing.get_context("spawn")
+        self._members = [self._start(replace(job, index=index)) for index in range(workers)]
+
+    def run(self) -> None:
+        """Let them work until there is nothing more to start and all have ended."""
+        try:
+            while any(member.state != "ended" for member in self._members):
+                self._listen()
+                self._stop_if_asked()
+                self._answer()
+        finally:
+            for member in self._members:
+                member.connection.close()
+            for member in self._members:
+                member.process.join(timeout=10)
+                if member.process.is_alive():
+                    member.process.kill()
+
+    def _start(self, job: Job) -> _Member:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=work, args=(job, theirs), daemon=True)
+        with _environment(job):
+            process.start()
+        theirs.close()
+        return _Member(job, process, ours)
+
+    def _listen(self) -> None:
+        """Hear everyone who has something to say."""
+        alive = {member.connection: member for member in self._members if member.state != "ended"}
+        for connection in wait(list(alive), timeout=POLL_SECONDS):
+            member = next(member for known, member in alive.items() if known is connection)
+            try:
+                while member.connection.poll():
+                    self._hear(member, *member.connection.recv())
+            except (EOFError, ConnectionResetError):
+                self._replace(member)
+
+    def _hear(self, member: _Member, word: str, *details: Any) -> None:
+        worker = member.job.index
+        if word == "ready":
+            member.state = "ready"
+        elif word == "running":
+            member.state = "training"
+            self._chief.running(*details, worker=worker)
+        elif word == "epoch":
+            self._chief.epoch(*details, worker=worker)
+        else:
+            self._chief.ended(*details, worker=worker)
+
+    def _answer(self) -> None:
+        """Let those who are ready start, end, or wait."""
+        for member in self._members:
+            if member.state != "ready":
+                continue
+            answer = self._chief.may_start(asking=self._count("asking"))
+            if answer is None and self._count("asking", "training"):
+                return
+            self._send(member, bool(answer))
+            member.state = "asking" if answer else "ended"
+
+    def _stop_if_asked(self) -> None:
+        if self._chief.stop_reason():
+            for member in self._members:
+                if member.state in ("asking", "training"):
+                    self._send(member, False)
+                    member.state = "stopping"
+
+    def _send(self, member: _Member, answer: bool) -> None:
+        # a worker that is gone is heard of when its end of the pipe is read
+        with suppress(BrokenPipeError, ConnectionResetError):
+            member.connection.send(answer)
+
+    def _count(self, *states: str) -> int:
+        return sum(member.state in states for member in self._members)
+
+    def _replace(self, member: _Member) -> None:
+        member.process.join()
+        again = member.starts <= RESTARTS and not self._chief.stop_reason()
+        self._chief.died(member.process.exitcode, worker=member.job.index, starts_again=again)
+        member.state = "ended"
+        if again:
+            index = self._members.index(member)
+            self._members[index] = replace(self._start(member.job), starts=member.starts + 1)
+
+
+@contextmanager
+def _environment(job: Job) -> Iterator[None]:
+    """What a new process inherits before it can be told anything: its threads, its GPU, deaf to Ctrl-C."""
+    changes = {"OMP_NUM_THREADS": str(job.threads)}
+    if torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+        changes["CUDA_VISIBLE_DEVICES"] = names[job.index % len(names)]
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    # a Ctrl-C while it imports would end it with a traceback; ignored here, it is ignored there
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if on_main_thread else None
+    try:
+        yield
+    finally:
+        if on_main_thread:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,132 @@
+"""One process of a search: asks for networks and judges them until it is told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
+
+from nas_optuna.configuration import build
+from nas_optuna.data import LabelledData
+from nas_optuna.estimation import Executions, Fidelity, Objectives, Training
+from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective
+from nas_optuna.prepare import EXECUTIONS, build_sampler, build_space
+from nas_optuna.study import open_storage
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know; it goes to its process by pickle.
+
+    Attributes:
+        index: Number of the worker, from 0.
+        config: The composed configuration, without interpolations, its trainings' length set.
+        data: Prepared, and shared as far as possible.
+        fidelity: Length of a training.
+        deadline: When the search's time is over, as ``time.time`` counts; None for never.
+        threads: CPU threads.
+    """
+
+    index: int
+    config: dict[str, Any]
+    data: LabelledData
+    fidelity: Fidelity
+    deadline: float | None
+    threads: int
+
+
+def run_trial(study: optuna.Study, objective: Objective) -> tuple[FrozenTrial, dict[str, float]]:
+    """Ask for one network, judge it, tell the study.
+
+    Returns:
+        The trial, and the seconds of each span from ask to tell.
+    """
+    ended: list[FrozenTrial] = []
+    objective.stopwatch.reset()
+    objective.stopwatch.start("ask")
+    study.optimize(
+        objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)]
+    )
+    return ended[0], objective.stopwatch.lap()
+
+
+def work(job: Job, connection: Connection) -> None:
+    """Entry point of a worker's process.
+
+    It sends ``("ready",)`` and gets True for one trial or False for the end; on the way it sends
+    ``("running", text)``, ``("epoch", number, accuracy, epochs)`` and ``("ended", trial number,
+    seconds)``. Anything it gets while it trains means: stop.
+    """
+    torch.set_num_threads(job.threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study, objective = _build(job, connection)
+    try:
+        connection.send(("ready",))
+        while connection.recv():
+            trial, seconds = run_trial(study, objective)
+            connection.send(("ended", trial.number, seconds))
+            connection.send(("ready",))
+    except (EOFError, BrokenPipeError):
+        pass  # the search is gone
+
+
+def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
+    config = OmegaConf.create(job.config)
+    objectives: Objectives = build(config, "objective")
+    training: Training = build(config, "estimation")
+    training.executions = Executions(Path(config.study_dir) / EXECUTIONS)
+    study = optuna.load_study(
+        study_name=config.study_name, storage=open_storage(config.storage), pruner=training.pruner
+    )
+    existing = len(study.get_trials(deepcopy=False))
+    study.sampler = build_sampler(config, existing=existing, worker=job.index)
+    objective = Objective(
+        space=build_space(config),
+        data=job.data,
+        training=training,
+        objectives=objectives,
+        fidelity=job.fidelity,
+        seed=config.seed,
+        progress=Messages(connection),
+        stop_reason=_stop_reason(job.deadline, connection),
+    )
+    return study, objective
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Tells the search's process what goes on here."""
+
+    connection: Connection
+
+    def running(self, what: str) -> None:
+        """A training begins."""
+        self._send("running", what)
+
+    def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
+        """An epoch of it ended."""
+        self._send("epoch", epoch, accuracy, epochs)
+
+    def _send(self, *message: object) -> None:
+        # without the search's process the training is stopped, which no network is to blame for
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+
+
+def _stop_reason(deadline: float | None, connection: Connection) -> Callable[[], str | None]:
+    def reason() -> str | None:
+        # a word from the search, or its end
+        if connection.poll():
+            return INTERRUPTED
+        return OUT_OF_TIME if deadline is not None and time.time() >= deadline else None
+
+    return reason
