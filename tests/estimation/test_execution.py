@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_training
+from torch import nn
+
+from nas_optuna.data import Digits
+from nas_optuna.errors import InputError
+from nas_optuna.estimation import Execution, Executions, Fidelity, choose_execution, execution
+from nas_optuna.space import Architecture, Block, Stem
+
+ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
+CPU = torch.device("cpu")
+Choose = Callable[..., Execution]
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
+    """Chooses on a machine whose steps take what a table says: the first entry that fits."""
+
+    def run(*table: tuple[dict[str, object], float], steps: int = 100_000, default: float = 1.0) -> Execution:
+        def seconds(*_: object, execution: Execution, **__: object) -> float:
+            for change, taken in table:
+                if all(getattr(execution, name) == value for name, value in change.items()):
+                    return taken
+            return default
+
+        monkeypatch.setattr(execution, "_time_steps", seconds)
+        monkeypatch.setattr(execution, "_first_seconds", lambda *_, **__: default)
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(2))
+        inputs = torch.zeros(4, 1, 8, 8)
+        network(inputs)
+        return choose_execution(network, inputs, torch.zeros(4, dtype=torch.int64), device=CPU, steps=steps)
+
+    return run
+
+
+def test_faster_precision_is_chosen(choose: Choose) -> None:
+    assert choose(({"precision": "bf16-mixed", "compile": False}, 0.5), ({"compile": True}, 9)) == Execution(
+        "bf16-mixed"
+    )
+
+
+def test_near_tie_is_left_to_the_default(choose: Choose) -> None:
+    assert choose(({"precision": "bf16-mixed"}, 0.95)) == Execution()
+
+
+def test_decisions_build_on_one_another(choose: Choose) -> None:
+    best = {"precision": "bf16-mixed", "memory_format": "contiguous"}
+    chosen = choose(({"compile": True}, 9), (best, 0.2), ({"memory_format": "contiguous"}, 0.5))
+    assert (chosen.precision, chosen.memory_format) == ("bf16-mixed", "contiguous")
+
+
+def test_short_training_is_not_measured(choose: Choose) -> None:
+    assert choose(({"precision": "bf16-mixed"}, 1e-9), steps=10, default=0.01) == Execution()
+
+
+@pytest.mark.parametrize(("steps", "compiles"), [(100, False), (10_000, True)])
+def test_compilation_is_tried_where_it_can_repay_itself(choose: Choose, steps: int, compiles: bool) -> None:
+    assert choose(({"compile": True}, 0.1), steps=steps).compile is compiles
+
+
+def test_fewer_threads_are_tried(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert choose(({"compile": True}, 9), ({"threads": 4}, 0.5), ({"threads": 1}, 0.6)).threads == 4
+
+
+def test_measuring_leaves_the_network_as_it_is(digits: Digits) -> None:
+    training = make_training()
+    network = training.build(ARCHITECTURE, digits, seed=0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    split = digits.split("train")
+    choose_execution(network, split.inputs[:8] / 255, split.labels[:8], device=CPU, steps=10_000)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_what_a_device_can_not_do_is_not_chosen(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoHalf(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if torch.is_autocast_enabled("cpu"):
+                raise RuntimeError("no kernel")
+            return self.linear(inputs.flatten(1))
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+    monkeypatch.setattr(execution, "SHORT_SECONDS", 0.0)
+    split = digits.split("train")
+    chosen = choose_execution(NoHalf(), split.inputs[:8] / 255, split.labels[:8], device=CPU, steps=10)
+    assert chosen.precision == "32-true"
+
+
+def test_choice_is_measured_once_for_all_processes(
+    digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_training(execution="auto"), make_training(execution="auto")
+    first.executions, second.executions = (Executions(tmp_path / "known.json") for _ in range(2))
+    monkeypatch.setattr(
+        "nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution("bf16-mixed")
+    )
+    assert first.execution_of(ARCHITECTURE, digits, steps=1).precision == "bf16-mixed"
+
+    def refuse(*_: object, **__: object) -> Execution:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("nas_optuna.estimation.training.choose_execution", refuse)
+    assert second.execution_of(ARCHITECTURE, digits, steps=1).precision == "bf16-mixed"
+
+
+def test_choice_is_another_one_with_other_threads(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = make_training(execution="auto")
+    monkeypatch.setattr(
+        "nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution("bf16-mixed")
+    )
+    training.execution_of(ARCHITECTURE, digits, steps=1)
+    monkeypatch.setattr("nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert training.execution_of(ARCHITECTURE, digits, steps=1).precision == "32-true"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["32-true", "bf16-mixed", {"memory_format": "contiguous"}, {"precision": "bf16-mixed", "threads": 1}],
+    ids=str,
+)
+def test_network_learns_under_every_execution(digits: Digits, asked: object) -> None:
+    module = make_training(execution=asked).fit(ARCHITECTURE, digits, fidelity=Fidelity(4), seed=0)
+    assert module.curve[-1] > 0.8
+
+
+def test_half_precision_sees_the_weights_of_the_last_step(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast keeps converted weights as long as it is open, and a group holds many steps."""
+    curves = []
+    for size in (1, 32):
+        monkeypatch.setattr("nas_optuna.data.loader.Groups.__init__.__kwdefaults__", {"size": size})
+        module = make_training(execution="bf16-mixed").fit(ARCHITECTURE, digits, fidelity=Fidelity(2), seed=0)
+        curves.append(module.curve)
+    assert curves[0] == curves[1]
+
+
+def test_threads_are_given_back(digits: Digits) -> None:
+    torch.set_num_threads(2)
+    try:
+        with Execution(threads=1).limited_threads():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_half_precision_of_a_gpu_is_the_one_it_has(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    _, precisions, threads = execution._alternatives(torch.device("cuda"), images=True)
+    assert precisions == [{"precision": "bf16-mixed" if supported else "16-mixed"}]
+    assert threads == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("fast", "fast.*bf16-mixed"),
+        (3, "3.*mapping"),
+        ({"speed": 1}, "speed.*precision"),
+        ({"precision": "8"}, "precision.*8"),
+        ({"threads": 0}, "threads.*0"),
+        ({"compile": "yes"}, "compile.*yes"),
+        ("16-mixed", "16-mixed needs a CUDA device"),
+    ],
+)
+def test_impossible_execution_is_named(asked: object, words: str) -> None:
+    with pytest.raises(InputError, match=f"estimation.execution.*{words}"):
+        make_training(execution=asked)

@@ -1,0 +1,186 @@
+"""Several processes that share a study, its data and the cores of a machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing import parent_process
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from conftest import SHORT, Command, command_environment
+from optuna.trial import TrialState
+
+from nas_optuna import cores
+from nas_optuna.cores import count_workers, threads_of_each
+from nas_optuna.errors import InputError
+
+NAME = "digits-resconv_small-accuracy-tpe-halving-seed0"
+TWO = (*SHORT, "workers=2", "n_trials=5", "estimation=full", "study_name=study")
+CPU = torch.device("cpu")
+
+
+def load(folder: Path) -> optuna.Study:
+    return optuna.load_study(
+        study_name="study", storage=f"sqlite:///{folder / 'runs' / 'study' / 'study.db'}"
+    )
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas_optuna", *overrides],
+        cwd=folder,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_running(folder: Path, *, count: int) -> list[optuna.trial.FrozenTrial]:
+    """Until so many trials are in training."""
+    deadline = time.time() + 60
+    while time.time() < deadline:
+        time.sleep(0.2)
+        # not by Optuna: opening a database that is just being made, it would make it as well
+        if len(numbers_with_seed(folder / "runs" / "study" / "study.db")) >= count:
+            return load(folder).get_trials(states=(TrialState.RUNNING,))
+    raise AssertionError("no trial began")
+
+
+def numbers_with_seed(database: Path) -> list[int]:
+    if not database.is_file():
+        return []
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            rows = connection.execute("SELECT trial_id FROM trial_user_attributes WHERE key = 'seed'")
+            return [number for (number,) in rows]
+        except sqlite3.OperationalError:  # no such table, yet
+            return []
+
+
+def test_two_workers_share_a_study_to_the_exact_budget(command: Command, tmp_path: Path) -> None:
+    result = command(*TWO)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    trials = load(tmp_path).trials
+    trained = [trial for trial in trials if "untrained" not in trial.user_attrs]
+    assert len(trained) == 5
+    assert all(trial.state == TrialState.COMPLETE for trial in trained)
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    assert len({trial.user_attrs["hash"] for trial in trained}) > 1
+    # one display: a line for each trial
+    assert sum("best accuracy" in line for line in result.stdout.splitlines()) == len(trials)
+
+
+def test_time_of_every_trial_is_attributed(command: Command, tmp_path: Path) -> None:
+    assert command(*TWO).returncode == 0
+    timing = json.loads((tmp_path / "runs" / "study" / "timing.json").read_text())
+    trials = load(tmp_path).trials
+    assert set(timing["trials"]) == {str(trial.number) for trial in trials}
+    for trial in trials:
+        taken = sum(timing["trials"][str(trial.number)].values())
+        assert trial.duration is not None
+        assert taken >= 0.9 * trial.duration.total_seconds()
+    assert {"ask", "build", "data", "step", "validation", "report", "tell"} <= set(timing["seconds"])
+    assert sum(timing["shares"].values()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.fixture
+def long_search(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Two workers that train for minutes."""
+    process = start(tmp_path, *TWO, "estimation.epochs=2000", "n_trials=3", "final.finalists=1")
+    with process:
+        yield process
+        process.kill()
+
+
+def test_killed_worker_is_replaced_and_its_network_tried_again(
+    long_search: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    victim, _ = wait_for_running(tmp_path, count=2)
+    os.kill(int(victim.user_attrs["worker"].rpartition(":")[2]), signal.SIGKILL)
+    deadline = time.time() + 60
+    retried: list[optuna.trial.FrozenTrial] = []
+    while not retried and time.time() < deadline:
+        time.sleep(0.5)
+        trials = load(tmp_path).trials
+        retried = [
+            trial
+            for trial in trials
+            if trial.user_attrs.get("retry_of") == victim.number and "seed" in trial.user_attrs
+        ]
+    assert retried
+    assert retried[0].params == victim.params
+    assert load(tmp_path).trials[victim.number].state == TrialState.FAIL
+    long_search.send_signal(signal.SIGINT)
+    output, _ = long_search.communicate(timeout=60)
+    assert "ended with exit code -9, and with it trial" in output
+
+
+def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
+    running = wait_for_running(tmp_path, count=2)
+    long_search.send_signal(signal.SIGINT)
+    _, errors = long_search.communicate(timeout=60)
+    assert long_search.returncode == 130
+    assert "Traceback" not in errors
+    trials = load(tmp_path).trials
+    assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+    # both networks are tried first when the search goes on
+    waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+    assert len(waiting) == 2
+    for trial in running:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(trial.user_attrs["worker"].rpartition(":")[2]), 0)
+
+
+def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
+    running = wait_for_running(tmp_path, count=2)
+    long_search.kill()
+    long_search.wait()
+    pids = [int(trial.user_attrs["worker"].rpartition(":")[2]) for trial in running]
+    deadline = time.time() + 30
+    while time.time() < deadline and any(map(is_alive, pids)):
+        time.sleep(0.2)
+    assert not any(map(is_alive, pids))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_auto_is_a_worker_a_core_but_no_more_than_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "count_cores", lambda: 4)
+    assert parent_process() is None
+    assert count_workers("auto", device=CPU, n_trials=None) == 4
+    assert count_workers("auto", device=CPU, n_trials=3) == 3
+    assert count_workers(1, device=CPU, n_trials=None) == 1
+
+
+def test_auto_is_a_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert count_workers("auto", device=torch.device("cuda", 0), n_trials=None) == 3
+
+
+def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "count_cores", lambda: 8)
+    assert [threads_of_each(workers) for workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
+
+
+@pytest.mark.parametrize("asked", [0, -1, 1.5, "many", True, None])
+def test_impossible_number_of_workers_is_named(asked: object) -> None:
+    with pytest.raises(InputError, match=r"^workers: "):
+        count_workers(asked, device=CPU, n_trials=None)
