@@ -86,8 +86,9 @@ class Objective:
             raise
 
     def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
-        with self.stopwatch.span("build"):
+        with self.stopwatch.span("ask"):
             architecture = self.space(trial).canonical()
+        with self.stopwatch.span("build"):
             costs = measure_costs(
                 architecture, input_shape=self.data.input_shape, classes=len(self.data.classes)
             )

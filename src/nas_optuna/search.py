@@ -9,7 +9,7 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from nas_optuna.cores import threads_of_each
+from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import Fidelity, plan_final
@@ -34,6 +34,7 @@ from nas_optuna.study import (
     claimed_trials,
     is_trained,
     requeue,
+    settle,
     sweep_dead,
     trained_trials,
 )
@@ -61,6 +62,7 @@ def search(config: DictConfig) -> float | tuple[float, ...]:
         SystemExit: The user interrupted. What is known was reported.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    tune_process()
     with Interrupt() as interrupt:
         run = Search(config, interrupt)
         with run.display:
@@ -326,3 +328,4 @@ class Search:
 
     def _remember_seconds(self) -> None:
         self._study.set_user_attr("seconds", round(self._seconds(), 2))
+        settle(self._parts.storage)

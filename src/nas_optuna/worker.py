@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from nas_optuna.configuration import build
+from nas_optuna.cores import tune_process
 from nas_optuna.data import LabelledData
 from nas_optuna.estimation import Executions, Fidelity, Objectives, Training
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective
@@ -67,6 +68,7 @@ def work(job: Job, connection: Connection) -> None:
     seconds)``. Anything it gets while it trains means: stop.
     """
     torch.set_num_threads(job.threads)
+    tune_process()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study, objective = _build(job, connection)
     try:

@@ -10,39 +10,36 @@ from torch import nn
 
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import Execution, Executions, Fidelity, choose_execution, execution
+from nas_optuna.estimation import Choice, Execution, Executions, Fidelity, Probe, Training, execution
 from nas_optuna.space import Architecture, Block, Stem
 
 ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
 CPU = torch.device("cpu")
+SHORT, LONG = 10, 100_000  # steps of a training
+Table = tuple[dict[str, object], float]
 Choose = Callable[..., Execution]
 
 
 @pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
+def choose(monkeypatch: pytest.MonkeyPatch, digits: Digits) -> Choose:
     """Chooses on a machine whose steps take what a table says: the first entry that fits."""
 
-    def run(*table: tuple[dict[str, object], float], steps: int = 100_000, default: float = 1.0) -> Execution:
-        def seconds(*_: object, execution: Execution, **__: object) -> float:
-            for change, taken in table:
-                if all(getattr(execution, name) == value for name, value in change.items()):
-                    return taken
-            return default
-
-        monkeypatch.setattr(execution, "_time_steps", seconds)
-        monkeypatch.setattr(execution, "_first_seconds", lambda *_, **__: default)
-        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(2))
-        inputs = torch.zeros(4, 1, 8, 8)
-        network(inputs)
-        return choose_execution(network, inputs, torch.zeros(4, dtype=torch.int64), device=CPU, steps=steps)
+    def run(*table: Table, steps: int = LONG, default: float = 1.0) -> Execution:
+        monkeypatch.setattr(Probe, "seconds", lambda _, asked: look_up(table, asked, default))
+        return make_training(execution="auto").execution_of(ARCHITECTURE, digits, steps=steps)
 
     return run
 
 
+def look_up(table: tuple[Table, ...], asked: Execution, default: float) -> float:
+    for change, taken in table:
+        if all(getattr(asked, name) == value for name, value in change.items()):
+            return taken
+    return default
+
+
 def test_faster_precision_is_chosen(choose: Choose) -> None:
-    assert choose(({"precision": "bf16-mixed", "compile": False}, 0.5), ({"compile": True}, 9)) == Execution(
-        "bf16-mixed"
-    )
+    assert choose(({"compile": True}, 9), ({"precision": "bf16-mixed"}, 0.5)) == Execution("bf16-mixed")
 
 
 def test_near_tie_is_left_to_the_default(choose: Choose) -> None:
@@ -51,17 +48,43 @@ def test_near_tie_is_left_to_the_default(choose: Choose) -> None:
 
 def test_decisions_build_on_one_another(choose: Choose) -> None:
     best = {"precision": "bf16-mixed", "memory_format": "contiguous"}
-    chosen = choose(({"compile": True}, 9), (best, 0.2), ({"memory_format": "contiguous"}, 0.5))
+    chosen = choose(({"compile": True}, 9), (best, 0.2), ({"precision": "bf16-mixed"}, 0.5))
     assert (chosen.precision, chosen.memory_format) == ("bf16-mixed", "contiguous")
 
 
 def test_short_training_is_not_measured(choose: Choose) -> None:
-    assert choose(({"precision": "bf16-mixed"}, 1e-9), steps=10, default=0.01) == Execution()
+    assert choose(({"precision": "bf16-mixed"}, 1e-9), steps=SHORT) == Execution()
 
 
-@pytest.mark.parametrize(("steps", "compiles"), [(100, False), (10_000, True)])
-def test_compilation_is_tried_where_it_can_repay_itself(choose: Choose, steps: int, compiles: bool) -> None:
-    assert choose(({"compile": True}, 0.1), steps=steps).compile is compiles
+def test_what_is_too_short_for_one_training_is_measured_for_a_longer_one(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: tuple[Table, ...] = (({"compile": True}, 9), ({"precision": "bf16-mixed"}, 0.001))
+    monkeypatch.setattr(Probe, "seconds", lambda _, asked: look_up(table, asked, 0.01))
+    training = make_training(execution="auto")
+    chosen = [training.execution_of(ARCHITECTURE, digits, steps=steps) for steps in (SHORT, LONG)]
+    assert [execution.precision for execution in chosen] == ["32-true", "bf16-mixed"]
+
+
+@pytest.mark.parametrize(("seconds", "compiles"), [(0.001, False), (1.0, True)])
+def test_compilation_is_tried_where_it_can_repay_itself(
+    choose: Choose, seconds: float, compiles: bool
+) -> None:
+    table = ({"compile": True}, 0.1 * seconds)
+    assert choose(table, steps=LONG, default=seconds).compile is compiles
+
+
+def test_compilation_is_used_only_by_trainings_that_repay_it() -> None:
+    choice = Choice(Execution(), seconds=1.0, compiled_seconds=0.5)
+    assert [choice.over(steps).compile for steps in (50, 500)] == [False, True]
+
+
+def test_planning_compiles_nothing(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Execution] = []
+    monkeypatch.setattr(Probe, "seconds", lambda _, execution: asked.append(execution) or 100.0)
+    make_training(execution="auto").time_steps(ARCHITECTURE, digits)
+    assert asked
+    assert not any(execution.compile for execution in asked)
 
 
 def test_fewer_threads_are_tried(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +97,13 @@ def test_measuring_leaves_the_network_as_it_is(digits: Digits) -> None:
     network = training.build(ARCHITECTURE, digits, seed=0)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     split = digits.split("train")
-    choose_execution(network, split.inputs[:8] / 255, split.labels[:8], device=CPU, steps=10_000)
+    Probe(network, split.inputs[:8] / 255, split.labels[:8], device=CPU).choose()
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_what_a_device_can_not_do_is_not_chosen(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_device_can_not_do_is_not_chosen(digits: Digits) -> None:
     class NoHalf(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             if torch.is_autocast_enabled("cpu"):
@@ -91,38 +114,42 @@ def test_what_a_device_can_not_do_is_not_chosen(digits: Digits, monkeypatch: pyt
             super().__init__()
             self.linear = nn.Linear(64, 10)
 
-    monkeypatch.setattr(execution, "SHORT_SECONDS", 0.0)
     split = digits.split("train")
-    chosen = choose_execution(NoHalf(), split.inputs[:8] / 255, split.labels[:8], device=CPU, steps=10)
-    assert chosen.precision == "32-true"
+    probe = Probe(NoHalf(), split.inputs[:8] / 255, split.labels[:8], device=CPU)
+    assert probe.choose().execution.precision == "32-true"
+
+
+def choose_precision(precision: str) -> Callable[[Probe], Choice]:
+    return lambda _: Choice(Execution(precision), seconds=0.0)
+
+
+def auto_training(path: Path | None = None) -> Training:
+    training = make_training(execution="auto")
+    training.executions = Executions(path)
+    return training
 
 
 def test_choice_is_measured_once_for_all_processes(
     digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = make_training(execution="auto"), make_training(execution="auto")
-    first.executions, second.executions = (Executions(tmp_path / "known.json") for _ in range(2))
-    monkeypatch.setattr(
-        "nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution("bf16-mixed")
-    )
-    assert first.execution_of(ARCHITECTURE, digits, steps=1).precision == "bf16-mixed"
+    first, second = (auto_training(tmp_path / "known.json") for _ in range(2))
+    monkeypatch.setattr(Probe, "choose", choose_precision("bf16-mixed"))
+    assert first.execution_of(ARCHITECTURE, digits, steps=LONG).precision == "bf16-mixed"
 
-    def refuse(*_: object, **__: object) -> Execution:
+    def refuse(*_: object) -> Choice:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("nas_optuna.estimation.training.choose_execution", refuse)
-    assert second.execution_of(ARCHITECTURE, digits, steps=1).precision == "bf16-mixed"
+    monkeypatch.setattr(Probe, "choose", refuse)
+    assert second.execution_of(ARCHITECTURE, digits, steps=LONG).precision == "bf16-mixed"
 
 
 def test_choice_is_another_one_with_other_threads(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = make_training(execution="auto")
-    monkeypatch.setattr(
-        "nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution("bf16-mixed")
-    )
-    training.execution_of(ARCHITECTURE, digits, steps=1)
-    monkeypatch.setattr("nas_optuna.estimation.training.choose_execution", lambda *_, **__: Execution())
+    training = auto_training()
+    monkeypatch.setattr(Probe, "choose", choose_precision("bf16-mixed"))
+    training.execution_of(ARCHITECTURE, digits, steps=LONG)
+    monkeypatch.setattr(Probe, "choose", choose_precision("32-true"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert training.execution_of(ARCHITECTURE, digits, steps=1).precision == "32-true"
+    assert training.execution_of(ARCHITECTURE, digits, steps=LONG).precision == "32-true"
 
 
 @pytest.mark.parametrize(
@@ -159,8 +186,8 @@ def test_threads_are_given_back(digits: Digits) -> None:
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_half_precision_of_a_gpu_is_the_one_it_has(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    _, precisions, threads = execution._alternatives(torch.device("cuda"), images=True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    precisions, _, threads = execution._alternatives(torch.device("cuda"), images=True)
     assert precisions == [{"precision": "bf16-mixed" if supported else "16-mixed"}]
     assert threads == []
 

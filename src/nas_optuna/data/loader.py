@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,26 @@ Batch = tuple[Tensor, Tensor]
 
 STEPS_OF_A_GROUP = 32
 BATCHES_AHEAD = 4
+# numbers in the inputs that are augmented at once, each for itself: enough to repay the way to a
+# kernel, on a CPU few enough to stay in its caches
+AUGMENTED_ON_CPU, AUGMENTED_ELSEWHERE = 2**18, 2**24
+
+
+class Repeated:
+    """What Lightning asks for an epoch's batches: it gives one group of all of them, made anew each time.
+
+    Args:
+        make: The loader of an epoch.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Batch]]) -> None:
+        self._make = make
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Iterator[Batch]]:
+        yield iter(self._make())
 
 
 class Groups:
@@ -33,7 +54,7 @@ class Groups:
         batches: The loader.
     """
 
-    def __init__(self, batches: TrainingLoader | EvaluationLoader, *, size: int = STEPS_OF_A_GROUP) -> None:
+    def __init__(self, batches: TrainingLoader, *, size: int = STEPS_OF_A_GROUP) -> None:
         self.batches = batches
         self._size = size
 
@@ -88,9 +109,18 @@ class TrainingLoader:
         return self._steps
 
     def __iter__(self) -> Iterator[Batch]:
-        chosen = (self._next_indices() for _ in range(self._steps))
+        chosen = (torch.cat([self._next_indices() for _ in range(count)]) for count in self._counts())
         for inputs, labels in _take(self._split, chosen, device=self._device):
-            yield to_float(self._augmentation(inputs, self._changing)), labels
+            changed = self._augmentation(inputs, self._changing).split(self.batch_size)
+            for batch in zip(changed, labels.split(self.batch_size), strict=True):
+                yield to_float(batch[0]), batch[1]
+
+    def _counts(self) -> Iterator[int]:
+        """How many batches are augmented at once, until the epoch is over."""
+        most = AUGMENTED_ON_CPU if self._device.type == "cpu" else AUGMENTED_ELSEWHERE
+        numbers = self.batch_size * math.prod(self._split.inputs.shape[1:])
+        for start in range(0, self._steps, step := max(1, most // numbers)):
+            yield min(step, self._steps - start)
 
     def _next_indices(self) -> Tensor:
         if len(self._order) < self.batch_size:

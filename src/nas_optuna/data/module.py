@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import pytorch_lightning as pl
 import torch
 
 from nas_optuna.data.labelled import LabelledData, Split, SplitName
-from nas_optuna.data.loader import EvaluationLoader, Groups, TrainingLoader
+from nas_optuna.data.loader import EvaluationLoader, Groups, Repeated, TrainingLoader
+
+# numbers in the inputs of a batch without gradients: what fits a CPU's caches, or fills a GPU
+EVALUATED_ON_CPU, EVALUATED_ELSEWHERE = 3 * 2**17, 2**26
 
 
-def evaluation_batch_size(device: torch.device) -> int:
-    """Images in a batch without gradients: what fits a CPU's caches, or fills a GPU."""
-    return 128 if device.type == "cpu" else 1024
+def evaluation_batch_size(device: torch.device, input_shape: tuple[int, ...]) -> int:
+    """Inputs in a batch without gradients, 32 to 1,024."""
+    most = EVALUATED_ON_CPU if device.type == "cpu" else EVALUATED_ELSEWHERE
+    return min(1024, max(32, most // math.prod(input_shape)))
 
 
 class TrainingData(pl.LightningDataModule):
     """Feeds one training from a data set that many trainings share.
 
-    Loaders give groups of batches, see ``Groups``. Everything is kept on the device where it fits
-    there, and read from the host's memory, or from files, in the background where it does not.
+    Loaders give groups of batches, see ``Groups`` and ``Repeated``. Everything is kept on the device
+    where it fits there, and read from the host's memory, or from files, in the background where it
+    does not.
 
     Args:
         data: The data set, prepared.
@@ -63,14 +70,15 @@ class TrainingData(pl.LightningDataModule):
     def train_dataloader(self) -> Groups:
         return Groups(self.training)
 
-    def val_dataloader(self) -> Groups | list[Groups]:
-        if self._with_validation:
-            return []
-        is_last = self.trainer is not None and self.trainer.current_epoch + 1 == self.trainer.max_epochs
-        return Groups(self.judging("validation", limit=None if is_last else self._validation_images))
+    def val_dataloader(self) -> Repeated | list[Repeated]:
+        return [] if self._with_validation else Repeated(self._judging_this_epoch)
 
-    def test_dataloader(self) -> Groups:
-        return Groups(self.judging("test"))
+    def _judging_this_epoch(self) -> EvaluationLoader:
+        is_last = self.trainer is not None and self.trainer.current_epoch + 1 == self.trainer.max_epochs
+        return self.judging("validation", limit=None if is_last else self._validation_images)
+
+    def test_dataloader(self) -> Repeated:
+        return Repeated(lambda: self.judging("test"))
 
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
         """Nothing to do: batches come on the device."""
@@ -78,9 +86,10 @@ class TrainingData(pl.LightningDataModule):
 
     def judging(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
         """Batches of a split without augmentation; only so many images of it if ``limit`` is given."""
+        split = self._split(name)
         return EvaluationLoader(
-            self._split(name),
-            batch_size=evaluation_batch_size(self._device),
+            split,
+            batch_size=evaluation_batch_size(self._device, split.inputs.shape[1:]),
             limit=limit,
             device=self._device,
         )

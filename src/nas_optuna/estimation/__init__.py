@@ -1,7 +1,7 @@
 """The third of the three parts of neural architecture search: what a network is worth."""
 
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
-from nas_optuna.estimation.execution import Execution, Executions, choose_execution
+from nas_optuna.estimation.execution import Choice, Execution, Executions, Probe
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_EPOCHS",
     "OTHER",
     "SPANS",
+    "Choice",
     "Classifier",
     "EpochCallback",
     "Execution",
@@ -21,11 +22,11 @@ __all__ = [
     "Objectives",
     "Plan",
     "PlanSettings",
+    "Probe",
     "PruningCallback",
     "Recipe",
     "Stopwatch",
     "Training",
-    "choose_execution",
     "is_out_of_memory",
     "make_plan",
     "plan_final",

@@ -20,6 +20,8 @@ class PruningCallback(pl.Callback):
     def __init__(self, trial: optuna.Trial, stopwatch: Stopwatch | None = None) -> None:
         self._trial = trial
         self._stopwatch = stopwatch or Stopwatch()
+        # asking reads the trial from the storage, in vain where nothing prunes
+        self._may_prune = not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
         self.pruned = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -29,8 +31,7 @@ class PruningCallback(pl.Callback):
         epoch = trainer.current_epoch + 1
         with self._stopwatch.span("report"):
             self._trial.report(pl_module.curve[-1], epoch)
-            is_last = epoch == trainer.max_epochs
-            if not is_last and self._trial.should_prune():
+            if epoch != trainer.max_epochs and self._may_prune and self._trial.should_prune():
                 self.pruned = trainer.should_stop = True
 
 

@@ -27,11 +27,11 @@ _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 MARGIN = 1.1  # by which something else must beat the default: near ties would be decided by chance
-TIMED_STEPS = 3
+TIMED_STEPS = 2
 PROBE_IMAGES = 32  # of a batch: enough to rank, cheap enough for every network
-SHORT_SECONDS = 5.0  # a training in which nothing could be gained that the measurement does not cost
-# a compilation takes this long or longer; what it may save is rarely more than a fifth
-COMPILATION_SECONDS, COMPILATION_GAIN = 30.0, 0.2
+# finding out takes a compilation and using it two more, for both sizes of the images: a minute in all
+# on a CPU; what it may save is rarely more than a fifth
+COMPILATION_SECONDS, COMPILATION_GAIN = 60.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,31 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was found fastest for a network on a device.
+
+    Attributes:
+        execution: Without compilation.
+        seconds: Of a step so.
+        compiled_seconds: Of a step with compiled kernels, or what is no slower; None where never tried.
+    """
+
+    execution: Execution
+    seconds: float
+    compiled_seconds: float | None = None
+
+    def over(self, steps: int) -> Execution:
+        """For a training of so many steps: compiled where what that saves repays it."""
+        saved = 0.0 if self.compiled_seconds is None else self.seconds - self.compiled_seconds
+        return replace(self.execution, compile=saved * steps > COMPILATION_SECONDS)
+
+    def may_gain_by_compilation(self, steps: int) -> bool:
+        """Whether that is unknown, and the training so long that it is worth finding out."""
+        gain = COMPILATION_GAIN * self.seconds * steps
+        return self.compiled_seconds is None and gain > COMPILATION_SECONDS
+
+
 class Executions:
     """What was chosen for each network on each device, remembered in a file that processes share.
 
@@ -149,16 +174,18 @@ class Executions:
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
 
-    def find(self, key: str) -> Execution | None:
+    def find(self, key: str) -> Choice | None:
         """The choice under a key, by this process or another one."""
         if key not in self._known:
             self._known |= self._read()
-        known = self._known.get(key)
-        return Execution(**known) if known else None
+        if key not in self._known:
+            return None
+        known = self._known[key]
+        return Choice(Execution(**known["execution"]), known["seconds"], known["compiled_seconds"])
 
-    def remember(self, key: str, execution: Execution) -> None:
+    def remember(self, key: str, choice: Choice) -> None:
         """Keep a choice. Of two processes that write at once, one is forgotten and measured again."""
-        self._known = {**self._read(), **self._known, key: asdict(execution)}
+        self._known = {**self._read(), **self._known, key: asdict(choice)}
         if self._path is not None:
             write_file(self._path, (json.dumps(self._known, indent=1) + "\n").encode())
 
@@ -169,99 +196,88 @@ class Executions:
         return known
 
 
-def choose_execution(
-    network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device, steps: int
-) -> Execution:
-    """The fastest way to train a network, by timing a few steps of each on a copy.
-
-    One decision after the other: memory format, precision, threads, and compilation where the
-    training is so long that it can repay itself. A default yields only to what is faster by a
-    tenth. A training of a few seconds is not worth the measurement.
+class Probe:
+    """Times training steps of a copy of a network: forward and backward on a part of a batch.
 
     Args:
         network: On the CPU or the device; stays as it is.
         inputs, labels: A training batch, on the device.
         device: Where it will be trained.
-        steps: How many steps the training has.
     """
-    inputs, labels = inputs[:PROBE_IMAGES], labels[:PROBE_IMAGES]
 
-    def seconds(execution: Execution) -> float:
-        return _time_steps(network, inputs, labels, device=device, execution=execution)
+    def __init__(self, network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device) -> None:
+        self._network = network
+        self._device = device
+        self._inputs, self._labels = inputs[:PROBE_IMAGES], labels[:PROBE_IMAGES]
+        self._parts = len(labels) / len(self._labels)
 
-    best = Execution()
-    if _first_seconds(network, inputs, labels, device=device) * steps < SHORT_SECONDS:
+    def choose(self) -> Choice:
+        """The fastest execution without compilation.
+
+        One decision after the other: precision, memory format, threads. A default yields only to
+        what is faster by a tenth.
+        """
+        best = Choice(Execution(), self.seconds(Execution()))
+        for alternatives in _alternatives(self._device, images=self._inputs.ndim == 4):
+            for change in alternatives:
+                other = replace(best.execution, **change)
+                seconds = self.seconds(other)
+                if seconds * MARGIN < best.seconds:
+                    best = Choice(other, seconds)
         return best
-    best_seconds = seconds(best)
-    for alternatives in _alternatives(device, images=inputs.ndim == 4):
-        for change in alternatives:
-            other = replace(best, **change)
-            other_seconds = seconds(other)
-            if other_seconds * MARGIN < best_seconds:
-                best, best_seconds = other, other_seconds
-    if best_seconds * steps * COMPILATION_GAIN > COMPILATION_SECONDS:
-        compiled = replace(best, compile=True)
-        if seconds(compiled) * MARGIN < best_seconds:
-            best = compiled
-    return best
+
+    def compile(self, choice: Choice) -> Choice:
+        """The same choice, knowing how long a step takes with compiled kernels; takes a minute."""
+        seconds = self.seconds(replace(choice.execution, compile=True))
+        return replace(choice, compiled_seconds=min(seconds, choice.seconds))
+
+    def seconds(self, execution: Execution) -> float:
+        """Of a step on a whole batch; infinite where the device can't do it that way."""
+        try:
+            with execution.limited_threads():
+                step = self._make_step(execution)
+                step()
+                return min(self._time(step) for _ in range(TIMED_STEPS))
+        except (RuntimeError, NotImplementedError) as error:
+            if execution == Execution() or "out of memory" in str(error):
+                raise
+            return math.inf
+
+    def _make_step(self, execution: Execution) -> Callable[[], None]:
+        module = execution.arrange(copy.deepcopy(self._network).to(self._device))
+        inputs = execution.lay_out(self._inputs)
+        forward = torch.compile(module) if execution.compile else module
+
+        def step() -> None:
+            with execution.autocast(self._device):
+                loss = F.cross_entropy(forward(inputs), self._labels)
+            loss.backward()
+            module.zero_grad()
+
+        return step
+
+    def _time(self, step: Callable[[], None]) -> float:
+        synchronize(self._device)
+        started = time.perf_counter()
+        step()
+        synchronize(self._device)
+        return (time.perf_counter() - started) * self._parts
 
 
 def _alternatives(device: torch.device, *, images: bool) -> list[list[dict[str, Any]]]:
     """For each decision what there is beside the default."""
-    formats: list[dict[str, Any]] = [{"memory_format": "contiguous"}] if images else []
     precisions: list[dict[str, Any]] = []
     if device.type == "cpu":
         precisions = [{"precision": "bf16-mixed"}]
     if device.type == "cuda":
-        precisions = [{"precision": "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"}]
+        # older ones compute in bfloat16 as well, but slowly
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        precisions = [{"precision": "bf16-mixed" if has_bf16 else "16-mixed"}]
+    formats: list[dict[str, Any]] = [{"memory_format": "contiguous"}] if images else []
     available = torch.get_num_threads()
     fewer = {available // 2, 1} - {available, 0} if device.type == "cpu" else set()
     threads: list[dict[str, Any]] = [{"threads": count} for count in sorted(fewer, reverse=True)]
-    return [formats, precisions, threads]
-
-
-def _time_steps(
-    network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device, execution: Execution
-) -> float:
-    """Seconds of a forward and backward pass; infinite where the device can't do it that way."""
-    try:
-        with execution.limited_threads():
-            step = _make_step(network, inputs, labels, device=device, execution=execution)
-            step()
-            return min(_seconds(step, device) for _ in range(TIMED_STEPS))
-    except (RuntimeError, NotImplementedError) as error:
-        if execution == Execution() or "out of memory" in str(error):
-            raise
-        return math.inf
-
-
-def _first_seconds(network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device) -> float:
-    """Seconds of the very first step, which is slower than those that follow."""
-    return _seconds(_make_step(network, inputs, labels, device=device, execution=Execution()), device)
-
-
-def _make_step(
-    network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device, execution: Execution
-) -> Callable[[], None]:
-    module = execution.arrange(copy.deepcopy(network).to(device))
-    inputs = execution.lay_out(inputs)
-    forward = torch.compile(module) if execution.compile else module
-
-    def step() -> None:
-        with execution.autocast(device):
-            loss = F.cross_entropy(forward(inputs), labels)
-        loss.backward()
-        module.zero_grad()
-
-    return step
-
-
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    synchronize(device)
-    started = time.perf_counter()
-    step()
-    synchronize(device)
-    return time.perf_counter() - started
+    return [precisions, formats, threads]
 
 
 def synchronize(device: torch.device) -> None:

@@ -150,6 +150,8 @@ class Classifier(pl.LightningModule):
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
+            # one kernel for all weights; MPS has none
+            fused=self.device.type in ("cpu", "cuda"),
         )
         if not matrices:
             return [sgd]

@@ -75,7 +75,8 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     first, third, fifth = QUINTIC
     for _ in range(ITERATIONS):
         square = factor @ factor.T
-        factor = first * factor + (third * square + fifth * square @ square) @ factor
+        mixed = torch.addmm(square, square, square, beta=third, alpha=fifth)
+        factor = torch.addmm(factor, mixed, factor, beta=first)
     return factor.T if is_tall else factor
 
 

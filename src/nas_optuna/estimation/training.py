@@ -20,16 +20,19 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.execution import (
     Execution,
     Executions,
-    choose_execution,
+    Probe,
     describe_device,
     parse_execution,
     synchronize,
 )
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.timing import Stopwatch
-from nas_optuna.space import Architecture, Network
+from nas_optuna.space import Architecture, Network, measure_costs
 
 TIMED_STEPS = 4
+# multiplications and additions of a training in which nothing could be gained that measuring does not
+# cost: seconds on one CPU core. Not timed, so that a short training is the same on every machine
+SHORT = 5e11
 LONG_STEPS = 100_000  # of a training that is only imagined
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -207,37 +210,59 @@ class Training:
             return Network(architecture, classes=len(data.classes), mean=mean, std=std)
 
     def execution_of(
-        self,
-        architecture: Architecture,
-        data: LabelledData,
-        *,
-        steps: int,
-        network: Network | None = None,
+        self, architecture: Architecture, data: LabelledData, *, steps: int, network: Network | None = None
     ) -> Execution:
         """How the device shall compute a network: as told, as chosen before, or by timing a few steps.
+
+        A short training is not worth the measurement, a long one may be worth a compilation.
 
         Args:
             architecture: The network.
             data: A few of its inputs are used.
-            steps: Of its training; a long one may repay a compilation.
+            steps: Of its training.
             network: The network built, if it is; stays as it is.
         """
         if self._execution is not None:
             return self._execution
-        device = self.torch_device
-        key = f"{architecture.hash} {describe_device(device)}"
-        known = self.executions.find(key)
-        if known is None:
-            inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
-            known = choose_execution(
-                network or self.build(architecture, data, seed=0), inputs, labels, device=device, steps=steps
-            )
-            self.executions.remember(key, known)
-        return known
+        key = self._key(architecture)
+        choice = self.executions.find(key)
+        if choice is None and self._is_short(architecture, data, steps):
+            return Execution()
+        if choice is None or choice.may_gain_by_compilation(steps):
+            probe = self._probe(architecture, data, network)
+            choice = choice or probe.choose()
+            if choice.may_gain_by_compilation(steps):
+                choice = probe.compile(choice)
+            self.executions.remember(key, choice)
+        return choice.over(steps)
+
+    def _is_short(self, architecture: Architecture, data: LabelledData, steps: int) -> bool:
+        costs = measure_costs(architecture, input_shape=data.input_shape, classes=len(data.classes))
+        # two for a MAC; a backward pass takes twice a forward one
+        return 6.0 * costs.macs * self.batch_size * steps < SHORT
+
+    def _uncompiled_execution(self, architecture: Architecture, data: LabelledData) -> Execution:
+        """The same for a training of any length; compiling a network to time it would take longest."""
+        if self._execution is not None:
+            return self._execution
+        key = self._key(architecture)
+        choice = self.executions.find(key)
+        if choice is None:
+            choice = self._probe(architecture, data).choose()
+            self.executions.remember(key, choice)
+        return choice.execution
+
+    def _key(self, architecture: Architecture) -> str:
+        return f"{architecture.hash} {describe_device(self.torch_device)}"
+
+    def _probe(self, architecture: Architecture, data: LabelledData, network: Network | None = None) -> Probe:
+        inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
+        network = network or self.build(architecture, data, seed=0)
+        return Probe(network, inputs, labels, device=self.torch_device)
 
     def time_steps(self, architecture: Architecture, data: LabelledData) -> Speed:
         """Train a few steps for their time alone. Takes about a second."""
-        execution = self.execution_of(architecture, data, steps=LONG_STEPS)
+        execution = self._uncompiled_execution(architecture, data)
         feed = self._feed(data, Fidelity(1), seed=0)
         module = Classifier(
             self.build(architecture, data, seed=0), self.recipe, steps=LONG_STEPS, execution=execution
@@ -287,8 +312,6 @@ class Training:
             # only CUDA has kernels that differ from run to run by default
             deterministic="warn" if device.type == "cuda" else None,
             num_sanity_val_steps=0,
-            # the last epoch's validation differs from the others'
-            reload_dataloaders_every_n_epochs=1,
             limit_val_batches=None if validates else 0,
             logger=False,
             enable_checkpointing=False,
