@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import optuna
 import pytest
-import pytorch_lightning as pl
 import torch
 from conftest import make_training
 from torch import nn
 
-from nas_optuna.data import Digits
+from nas_optuna.data import Batch, Digits
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Classifier, Fidelity
 from nas_optuna.estimation.module import one_cycle
@@ -22,15 +23,20 @@ def test_network_learns(digits: Digits) -> None:
     assert module.curve[-1] > 0.8
 
 
-def test_last_epoch_is_judged_on_all_validation_images(digits: Digits) -> None:
+def test_last_epoch_is_judged_on_all_validation_images(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judged: list[int] = []
+    accuracy = Classifier._accuracy
 
-    class Count(pl.Callback):
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            judged.append(pl_module._images)
+    def count(self: Classifier, batches: Iterable[Batch]) -> float:
+        batches = list(batches)
+        judged.append(sum(len(labels) for _, labels in batches))
+        return accuracy(self, batches)
 
+    monkeypatch.setattr(Classifier, "_accuracy", count)
     length = Fidelity(3, data_share=0.2, validation_images=50)
-    make_training().fit(ARCHITECTURE, digits, fidelity=length, seed=0, callbacks=[Count()])
+    make_training().fit(ARCHITECTURE, digits, fidelity=length, seed=0)
     assert judged == [50, 50, len(digits.split("validation"))]
 
 

@@ -23,23 +23,6 @@ BATCHES_AHEAD = 4
 AUGMENTED_ON_CPU, AUGMENTED_ELSEWHERE = 2**18, 2**24
 
 
-class Repeated:
-    """What Lightning asks for an epoch's batches: it gives one group of all of them, made anew each time.
-
-    Args:
-        make: The loader of an epoch.
-    """
-
-    def __init__(self, make: Callable[[], Iterable[Batch]]) -> None:
-        self._make = make
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Iterator[Batch]]:
-        yield iter(self._make())
-
-
 class Groups:
     """Batches in groups: what Lightning does around a step, it then does once for many.
 
@@ -54,7 +37,7 @@ class Groups:
         batches: The loader.
     """
 
-    def __init__(self, batches: TrainingLoader, *, size: int = STEPS_OF_A_GROUP) -> None:
+    def __init__(self, batches: TrainingLoader | EvaluationLoader, *, size: int = STEPS_OF_A_GROUP) -> None:
         self.batches = batches
         self._size = size
 

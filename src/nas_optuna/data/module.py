@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from nas_optuna.data.labelled import LabelledData, Split, SplitName
-from nas_optuna.data.loader import EvaluationLoader, Groups, Repeated, TrainingLoader
+from nas_optuna.data.loader import EvaluationLoader, Groups, TrainingLoader
 
 # numbers in the inputs of a batch without gradients: what fits a CPU's caches, or fills a GPU
 EVALUATED_ON_CPU, EVALUATED_ELSEWHERE = 3 * 2**17, 2**26
@@ -23,7 +23,7 @@ def evaluation_batch_size(device: torch.device, input_shape: tuple[int, ...]) ->
 class TrainingData(pl.LightningDataModule):
     """Feeds one training from a data set that many trainings share.
 
-    Loaders give groups of batches, see ``Groups`` and ``Repeated``. Everything is kept on the device
+    Loaders give groups of batches, see ``Groups``. Everything is kept on the device
     where it fits there, and read from the host's memory, or from files, in the background where it
     does not.
 
@@ -53,7 +53,6 @@ class TrainingData(pl.LightningDataModule):
         self._data = data
         self._device = device
         self._validation_images = validation_images
-        self._with_validation = with_validation
         split = self._split("train")
         if with_validation:
             split = split + self._split("validation")
@@ -70,19 +69,17 @@ class TrainingData(pl.LightningDataModule):
     def train_dataloader(self) -> Groups:
         return Groups(self.training)
 
-    def val_dataloader(self) -> Repeated | list[Repeated]:
-        return [] if self._with_validation else Repeated(self._judging_this_epoch)
-
-    def _judging_this_epoch(self) -> EvaluationLoader:
-        is_last = self.trainer is not None and self.trainer.current_epoch + 1 == self.trainer.max_epochs
-        return self.judging("validation", limit=None if is_last else self._validation_images)
-
-    def test_dataloader(self) -> Repeated:
-        return Repeated(lambda: self.judging("test"))
+    def test_dataloader(self) -> Groups:
+        batches = self.judging("test")
+        return Groups(batches, size=len(batches))
 
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
         """Nothing to do: batches come on the device."""
         return batch
+
+    def judging_epoch(self, is_last: bool) -> EvaluationLoader:
+        """What judges an epoch."""
+        return self.judging("validation", limit=None if is_last else self._validation_images)
 
     def judging(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
         """Batches of a split without augmentation; only so many images of it if ``limit`` is given."""

@@ -24,7 +24,7 @@ class PruningCallback(pl.Callback):
         self._may_prune = not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
         self.pruned = False
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         if trainer.should_stop or not trainer.is_global_zero:
             return

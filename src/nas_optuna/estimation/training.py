@@ -193,9 +193,15 @@ class Training:
             execution = self.execution_of(architecture, data, steps=steps, network=network)
         with stopwatch.span("build"):
             module = Classifier(
-                network, self.recipe, steps=steps, execution=execution, stop=stop, stopwatch=stopwatch
+                network,
+                self.recipe,
+                steps=steps,
+                execution=execution,
+                judging=None if with_validation else feed.judging_epoch,
+                stop=stop,
+                stopwatch=stopwatch,
             )
-            trainer = self._trainer(fidelity.epochs, callbacks, validates=not with_validation)
+            trainer = self._trainer(fidelity.epochs, callbacks)
         with execution.limited_threads():
             trainer.fit(module, datamodule=feed)
             if test and not trainer.should_stop:
@@ -302,7 +308,7 @@ class Training:
             with_validation=with_validation,
         )
 
-    def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback], *, validates: bool) -> pl.Trainer:
+    def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
         device = self.torch_device
         return pl.Trainer(
             accelerator=device.type,
@@ -312,7 +318,7 @@ class Training:
             # only CUDA has kernels that differ from run to run by default
             deterministic="warn" if device.type == "cuda" else None,
             num_sanity_val_steps=0,
-            limit_val_batches=None if validates else 0,
+            limit_val_batches=0,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
