@@ -16,9 +16,9 @@ The last line is one JSON object of the figures. Reads CIFAR-10 from a folder of
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -28,58 +28,57 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytorch_lightning as pl
+import shared
 import torch
 from torch import Tensor, nn
 
-from nas_optuna.data import TorchvisionData
 from nas_optuna.estimation import Classifier, Fidelity, Training
 from nas_optuna.space import Architecture, Block, Network, Stem
 
 LENGTHS = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 30)
-RECIPE: dict[str, Any] = {
-    "optimizer": "muon",
-    "learning_rate": 0.3,
-    "muon_learning_rate": 0.24,
-    "warmup": 0.25,
-    "momentum": 0.9,
-    "muon_momentum": 0.6,
-    "weight_decay": 5e-4,
-    "label_smoothing": 0.0,
-    "small_share": 0.5,
-    "small_scale": 0.625,
-}
-PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0}
+PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0, "norm_momentum": 0.1}
 # progressive resizing makes a step cheaper: what the time that it saves buys
 LONGER = 1.45
 
 
 class Averaging(pl.Callback):
-    """Weights averaged over the last third of the training (Izmailov et al. 2018), norms measured anew."""
+    """Weights averaged over the last third of the training (Izmailov et al. 2018), norms measured anew.
+
+    Every 32 steps; the mean takes the weights' place where the last epoch is judged.
+    """
+
+    def __init__(self) -> None:
+        self.mean: list[Tensor] = []
+        self.count = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        judging = pl_module._judging
+
+        def judge_mean(is_last: bool) -> Any:
+            if is_last:
+                self._replace_weights(trainer, pl_module)
+            return judging(is_last)
+
+        pl_module._judging = judge_mean
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *rest: Any) -> None:
         if pl_module.progress < 0.7:
             return
-        weights = [weight.detach() for weight in pl_module.network.parameters()]
-        if not hasattr(self, "mean"):
-            self.mean, self.count = [weight.clone() for weight in weights], 1
-            return
         self.count += 1
+        weights = [weight.detach() for weight in pl_module.network.parameters()]
+        self.mean = self.mean or [weight.clone() for weight in weights]
         for mean, weight in zip(self.mean, weights, strict=True):
             mean.lerp_(weight, 1 / self.count)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            return
-        with torch.no_grad():
-            for mean, weight in zip(self.mean, pl_module.network.parameters(), strict=True):
+    def _replace_weights(self, trainer: Any, module: Any) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            for mean, weight in zip(self.mean, module.network.parameters(), strict=True):
                 weight.copy_(mean)
-            pl_module.network.train()
-            batches = iter(getattr(trainer, "datamodule").training)  # noqa: B009
-            for _ in range(50):
-                pl_module(next(batches)[0])
-            pl_module.network.eval()
+            module.network.train()
+            for inputs, _ in itertools.islice(trainer.datamodule.training, 50):
+                module(inputs)
+            module.network.eval()
 
 
 class AlternatingFlip:
@@ -117,6 +116,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Muon, full size throughout": {"small_share": 0.0},
     "default: Muon, smaller images first": {},
     "default for the same time": {"images": LONGER},
+    "default with norm statistics of momentum 0.1": {"norm_momentum": 0.1},
     "default with label smoothing 0.1": {"label_smoothing": 0.1},
     "default with averaged weights": {"callbacks": Averaging},
     "default with alternating flips": {"alternating": True},
@@ -138,17 +138,6 @@ def fixed_network(widths: tuple[int, ...]) -> Architecture:
     return Architecture(Stem(16), tuple(blocks))
 
 
-def load(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionData:
-    """CIFAR-10, with the experiment's augmentation."""
-    data = TorchvisionData(
-        name="CIFAR10", root=root, image_size=32, channels=3, augmentation={"crop": 3, "flip": flip}
-    )
-    data.cache_dir = cache_dir
-    data.prepare()
-    data.share()
-    return data
-
-
 def train(
     root: str, cache_dir: Path, widths: tuple[int, ...], name: str, images: float, seed: int
 ) -> dict[str, Any]:
@@ -159,19 +148,11 @@ def train(
     alternating = change.pop("alternating", False)
     callbacks = [callback()] if (callback := change.pop("callbacks", None)) else []
     kind = change.pop("training", Training)
-    data = load(root, cache_dir, flip=0.0 if alternating else 0.5)
+    data = shared.load_cifar(root, cache_dir, flip=0.0 if alternating else 0.5)
     count = len(data.split("train"))
     if alternating:
         data.augmentation = AlternatingFlip(data.augmentation, count)
-    training = kind(
-        epochs=None,
-        data_share=None,
-        validation_images=None,
-        device="cpu",
-        execution="bf16-mixed",
-        pruner=optuna.pruners.NopPruner(),
-        **{"batch_size": 64, **RECIPE, **change},
-    )
+    training = shared.make_training(kind, execution="bf16-mixed", **change)
     epochs = max(1, round(images / count))
     fidelity = Fidelity(epochs, data_share=min(1.0, images / count / epochs), validation_images=500)
     started = time.perf_counter()
@@ -220,7 +201,7 @@ def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache
 
 def shortest(root: str, cache_dir: Path, name: str, seed: int, accuracy: float) -> dict[str, Any]:
     """Bisection over schedule lengths."""
-    images = len(load(root, cache_dir).split("train"))
+    images = len(shared.load_cifar(root, cache_dir).split("train"))
     low, high, tried = 0, len(LENGTHS) - 1, {}
     while low < high:
         middle = (low + high) // 2 if tried else (low + high) // 3
@@ -257,9 +238,9 @@ def main() -> None:
     parser.add_argument("--variants", help="some of them only, separated by semicolons")
     parser.add_argument("--accuracy", type=float, default=0.8, help="that the schedule shall reach")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/nas_optuna").expanduser())
+    parser.add_argument("--cache", type=Path, default=shared.CACHE)
     arguments = parser.parse_args()
-    load(arguments.data, arguments.cache)
+    shared.load_cifar(arguments.data, arguments.cache)
     part = ablate if arguments.part == "ablation" else count_epochs
     with workers(arguments.processes) as pool:
         figures = part(pool, arguments, arguments.cache)
@@ -268,8 +249,7 @@ def main() -> None:
             {
                 arguments.part: figures,
                 "seeds": arguments.seeds,
-                "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-                "torch": torch.__version__,
+                **shared.machine(),
             }
         )
     )

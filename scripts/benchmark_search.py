@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import shared
 
 HERE = Path(__file__).parent
 SIZES = {"validation": 5000}
@@ -38,13 +38,11 @@ def handwritten(arguments: argparse.Namespace) -> None:
     started = arguments.started
     import handwritten as theirs
     import torch
-    from hydra import compose, initialize_config_module
 
-    from nas_optuna.prepare import build_space
+    from nas_optuna.configuration import build_space
 
     torch.set_num_threads(arguments.cores)
-    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
-        space = build_space(compose("config", overrides=["+experiment=cifar", "study_name=x"]))
+    space = build_space(shared.configuration("cifar"))
     count = 50_000
     images = theirs.Images(
         Path(arguments.data),
@@ -240,7 +238,7 @@ def main() -> None:
                 "seconds": arguments.seconds,
                 "cores_each": arguments.cores,
                 "handwritten": {"epochs": arguments.epochs, "data_share": arguments.data_share},
-                "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+                **shared.machine(),
             }
         )
     )

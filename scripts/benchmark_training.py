@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -39,34 +38,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import shared
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
 from torch import Tensor
 
+from nas_optuna.configuration import build_space
 from nas_optuna.cores import count_cores, tune_process
-from nas_optuna.data import Digits, LabelledData, TorchvisionData
-from nas_optuna.estimation import Execution, Fidelity, Objectives, Training
+from nas_optuna.data import Digits, LabelledData
+from nas_optuna.estimation import Execution, Fidelity, Objectives
 from nas_optuna.objective import Objective
-from nas_optuna.prepare import build_space
 from nas_optuna.space import Architecture, Network, Space, Stages, measure_costs
 from nas_optuna.study import open_study, settle
 from nas_optuna.worker import run_trial
 
 HERE = Path(__file__).parent
+# the bare loop's recipe: images are then equal work
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0}
-RECIPE: dict[str, Any] = {
-    "optimizer": "muon",
-    "learning_rate": 0.3,
-    "muon_learning_rate": 0.24,
-    "warmup": 0.25,
-    "momentum": 0.9,
-    "muon_momentum": 0.6,
-    "weight_decay": 5e-4,
-    "label_smoothing": 0.0,
-    "small_share": 0.5,
-    "small_scale": 0.625,
-}
 
 
 @dataclass(frozen=True)
@@ -99,8 +87,7 @@ def network(layer: str) -> Task:
 
 def typical(experiment: str, data: LabelledData) -> Task:
     """The network with the median MACs among 101 random ones of an experiment's space."""
-    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
-        space = build_space(compose("config", overrides=[f"+experiment={experiment}", "study_name=x"]))
+    space = build_space(shared.configuration(experiment))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     costs = {}
     for _ in range(101):
@@ -131,16 +118,7 @@ def ours(
 
     def run(repeat: int) -> dict[str, float]:
         # a new one each time: like every network of a search, this one has never been measured
-        training = Training(
-            epochs=None,
-            data_share=None,
-            validation_images=None,
-            batch_size=64,
-            device="cpu",
-            execution="auto",
-            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3),
-            **(RECIPE | recipe),
-        )
+        training = shared.make_training(**recipe)
         with tempfile.TemporaryDirectory() as folder:
             objectives = Objectives(directions={"accuracy": "maximize"})
             address = f"sqlite:///{folder}/study.db"
@@ -261,7 +239,7 @@ def one_side(arguments: argparse.Namespace) -> None:
     """In a process of its own: train networks one after another; print images a second, without start-up."""
     torch.set_num_threads(arguments.threads)
     tasks = [network(layer) for layer in arguments.layers.split(",")]
-    data = cifar(arguments)
+    data = shared.load_cifar(arguments.data, arguments.cache)
     fidelity = Fidelity(1, arguments.images / len(data.split("train")))
     trials: list[Callable[[int], Any]]
     if arguments.side == "ours":
@@ -288,21 +266,6 @@ def one_side(arguments: argparse.Namespace) -> None:
         for trial in trials:
             trial(repeat)
         print(time.perf_counter() - started, flush=True)
-
-
-def cifar(arguments: argparse.Namespace) -> TorchvisionData:
-    """CIFAR-10 with the experiment's augmentation."""
-    data = TorchvisionData(
-        name="CIFAR10",
-        root=arguments.data,
-        image_size=32,
-        channels=3,
-        augmentation={"crop": 3, "flip": 0.5},
-    )
-    data.cache_dir = arguments.cache
-    data.prepare()
-    data.share()
-    return data
 
 
 class Side:
@@ -395,7 +358,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/nas_optuna").expanduser())
+    parser.add_argument("--cache", type=Path, default=shared.CACHE)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--layers", default="conv", help=argparse.SUPPRESS)
     parser.add_argument("--images", type=int, default=10_000, help=argparse.SUPPRESS)
@@ -416,7 +379,7 @@ def main() -> None:
 
     digits = Digits(augmentation={"crop": 1})
     digits.prepare()
-    images = cifar(arguments)
+    images = shared.load_cifar(arguments.data, arguments.cache)
     cores = count_cores()
     show(
         "bare_cifar",
@@ -439,11 +402,7 @@ def main() -> None:
     both = Side("ours", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
     alone = Side("ours", arguments, processes=1, threads=cores, layers="conv,dwsep")
     show("two_workers_over_one", compare(arguments, both, alone, scale=2.0))
-    figures |= {
-        "n": arguments.repeats,
-        "hardware": f"{platform.processor() or platform.machine()}, {cores} cores",
-        "versions": {"torch": torch.__version__, "optuna": optuna.__version__},
-    }
+    figures |= {"n": arguments.repeats, **shared.machine()}
     print(json.dumps(figures))
 
 

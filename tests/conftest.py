@@ -98,6 +98,7 @@ def make_training(**changes: object) -> Training:
         "momentum": 0.9,
         "muon_momentum": 0.6,
         "weight_decay": 5e-4,
+        "norm_momentum": 0.3,
         "label_smoothing": 0.0,
         "small_share": 0.0,
         "small_scale": 1.0,

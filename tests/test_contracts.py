@@ -122,7 +122,7 @@ ALLOWED = {
     "data": {"errors"},
     "estimation": {"errors", "files", "space", "data"},
     "study": {"errors"},
-    "configuration": {"errors"},
+    "configuration": {"errors", "space", "study"},
     "results": {"errors", "files", "space", "data", "estimation", "study", "interrupt"},
     "objective": {"data", "estimation", "space", "study"},
     "prepare": {
@@ -136,7 +136,7 @@ ALLOWED = {
         "space",
         "study",
     },
-    "worker": {"configuration", "data", "estimation", "objective", "prepare", "study"},
+    "worker": {"configuration", "cores", "data", "estimation", "objective", "study"},
     "crew": {"worker"},
     "search": {
         "cores",

@@ -19,7 +19,9 @@ from optuna.trial import TrialState
 import nas_optuna
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Training
-from nas_optuna.search import search
+from nas_optuna.interrupt import Interrupt
+from nas_optuna.objective import OUT_OF_TIME
+from nas_optuna.search import Search, search
 from nas_optuna.space import Architecture
 from nas_optuna.study import derive_seed
 
@@ -45,7 +47,6 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     folder = tmp_path / "runs" / NAME
     assert sorted(path.name for path in folder.iterdir()) == [
-        "execution.json",
         "final",
         "study.db",
         "summary.json",
@@ -368,6 +369,29 @@ def test_values_do_not_depend_on_the_test_images(tmp_path: Path, monkeypatch: py
     assert blank["best"]["values"] == honest["best"]["values"]
     assert blank["finalists"] == honest["finalists"]
     assert blank["test"]["accuracy"] < 0.2
+
+
+def test_search_without_a_finished_network_may_use_all_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000"), Interrupt())
+    reasons = []
+    for seconds in (100, 700, 1001):
+        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
+        reasons.append((run.may_start(asking=0), run.stop_reason()))
+    # the search's part is 650 seconds: then nothing begins, but what runs may end
+    assert reasons == [(True, None), (False, None), (False, OUT_OF_TIME)]
+
+
+def test_search_with_a_finished_network_ends_with_its_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search(compose_config(*SHORT, "n_trials=1"))
+    run = Search(compose_config(*SHORT, "timeout=1000"), Interrupt())
+    monkeypatch.setattr(Search, "_search_seconds", lambda _: 700)
+    assert run.stop_reason() == OUT_OF_TIME
 
 
 @pytest.mark.slow

@@ -143,6 +143,17 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
             os.kill(int(trial.user_attrs["worker"].rpartition(":")[2]), 0)
 
 
+def test_time_that_is_over_stops_all_workers_and_fails_no_network(command: Command, tmp_path: Path) -> None:
+    long = ("estimation.epochs=2000", "estimation.data_share=1", "final.finalists=1")
+    result = command(*TWO, *long, "n_trials=null", "timeout=12")
+    # nothing was trained to the end, and all trials say why
+    assert result.returncode == 1
+    trials = load(tmp_path).trials
+    assert len(trials) == 2
+    assert all(trial.state == TrialState.PRUNED for trial in trials)
+    assert all(trial.user_attrs["stopped"] == "out of time" for trial in trials)
+
+
 def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
     running = wait_for_running(tmp_path, count=2)
     long_search.kill()

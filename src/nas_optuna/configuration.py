@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import optuna
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nas_optuna.errors import InputError
+from nas_optuna.space import Space
+from nas_optuna.study import derive_seed
 
 
 def build(config: DictConfig, group: str, **overrides: Any) -> Any:
@@ -31,6 +34,30 @@ def build(config: DictConfig, group: str, **overrides: Any) -> Any:
         ) from error
     except (InstantiationException, OmegaConfBaseException) as error:
         raise _first_input_error(error) or InputError(f"{group}: {_innermost(error)}") from error
+
+
+def build_space(config: DictConfig) -> Space:
+    """The space of a configuration."""
+    space = build(config, "space")
+    if not isinstance(space, Space):
+        raise InputError(f"space: {type(space).__name__} must be a nas_optuna.space.Space.")
+    return space
+
+
+def build_sampler(config: DictConfig, *, existing: int, worker: int = 0) -> optuna.samplers.BaseSampler:
+    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks.
+
+    Args:
+        config: The whole configuration.
+        existing: Trials of the study.
+        worker: Number of the worker, from 0; each draws other networks.
+    """
+    parts = (config.seed, existing, worker) if worker else (config.seed, existing)
+    seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
+    sampler = build(config, "strategy", **seeded)
+    if not isinstance(sampler, optuna.samplers.BaseSampler):
+        raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
+    return sampler
 
 
 def plain(config: DictConfig, key: str) -> Any:

@@ -127,13 +127,13 @@ class Crew:
             member.state = "asking" if answer else "ended"
 
     def _stop_if_asked(self) -> None:
-        if self._chief.stop_reason():
+        if reason := self._chief.stop_reason():
             for member in self._members:
                 if member.state in ("asking", "training"):
-                    self._send(member, False)
+                    self._send(member, reason)
                     member.state = "stopping"
 
-    def _send(self, member: _Member, answer: bool) -> None:
+    def _send(self, member: _Member, answer: bool | str) -> None:
         # a worker that is gone is heard of when its end of the pipe is read
         with suppress(BrokenPipeError, ConnectionResetError):
             member.connection.send(answer)

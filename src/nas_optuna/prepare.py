@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -9,12 +10,13 @@ from typing import Any, TypeVar, cast
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from nas_optuna.configuration import build, plain
+from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import count_workers, threads_of_each
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
+    EXECUTIONS_FILE,
     Execution,
     Executions,
     Fidelity,
@@ -26,10 +28,9 @@ from nas_optuna.estimation import (
 )
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Space, measure_costs, resolve_seeds
-from nas_optuna.study import Budget, check_same, derive_seed, open_study, sweep_dead
+from nas_optuna.study import Budget, check_same, open_study, sweep_dead
 
 CHECKED_NETWORKS = 5
-EXECUTIONS = "execution.json"  # in the study's folder: how each network is computed
 
 _Settings = TypeVar("_Settings")
 
@@ -68,12 +69,17 @@ class Parts:
     worker_config: dict[str, Any]
 
 
-def prepare(config: DictConfig) -> Parts:
+def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     """Check everything that can be checked without training, cheap checks first; open the study.
+
+    Args:
+        config: The composed configuration.
+        started: When the search began, as ``time.monotonic`` counts; None for now.
 
     Raises:
         InputError: The request is wrong.
     """
+    started = time.monotonic() if started is None else started
     budget = Budget(config.n_trials, config.timeout)
     check_number("seed", config.seed, whole=True, at_least=0)
     settings = _settings(PlanSettings, config, "plan")
@@ -90,10 +96,16 @@ def prepare(config: DictConfig) -> Parts:
     data.prepare()
     check_networks(space, data.input_shape, len(data.classes))
     study = _open(config, objectives, data, folder)
-    open_training.executions = Executions(folder / EXECUTIONS)
+    open_training.executions = Executions(folder / EXECUTIONS_FILE)
     with Execution(threads=threads_of_each(workers)).limited_threads():
         plan = _recall_plan(study, open_training) or make_plan(
-            open_training, space, data, settings=settings, timeout=budget.timeout, workers=workers
+            open_training,
+            space,
+            data,
+            settings=settings,
+            timeout=budget.timeout,
+            workers=workers,
+            spent=time.monotonic() - started,
         )
     study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
     planned = _planned(config, plan.fidelity)
@@ -177,14 +189,6 @@ def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
     return kind(**values)
 
 
-def build_space(config: DictConfig) -> Space:
-    """The space of a configuration."""
-    space = build(config, "space")
-    if not isinstance(space, Space):
-        raise InputError(f"space: {type(space).__name__} must be a nas_optuna.space.Space.")
-    return space
-
-
 def check_networks(space: Space, input_shape: tuple[int, ...], classes: int) -> None:
     """Build a few networks, without memory for their weights, for the data's shape."""
     space.check_input(input_shape)
@@ -221,19 +225,3 @@ def _planned(config: DictConfig, fidelity: Fidelity) -> DictConfig:
     planned = config.copy()
     planned.estimation.update(asdict(fidelity))
     return planned
-
-
-def build_sampler(config: DictConfig, *, existing: int, worker: int = 0) -> optuna.samplers.BaseSampler:
-    """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks.
-
-    Args:
-        config: The whole configuration.
-        existing: Trials of the study.
-        worker: Number of the worker, from 0; each draws other networks.
-    """
-    parts = (config.seed, existing, worker) if worker else (config.seed, existing)
-    seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
-    sampler = build(config, "strategy", **seeded)
-    if not isinstance(sampler, optuna.samplers.BaseSampler):
-        raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
-    return sampler

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
@@ -32,6 +32,7 @@ from nas_optuna.results import (
 )
 from nas_optuna.study import (
     claimed_trials,
+    is_feasible,
     is_trained,
     requeue,
     settle,
@@ -88,7 +89,7 @@ class Search:
     def __init__(self, config: DictConfig, interrupt: Interrupt) -> None:
         self._started = time.monotonic()
         self._interrupt = interrupt
-        self._parts = prepare(config)
+        self._parts = prepare(config, started=self._started)
         self._study = self._parts.study
         self._objectives = self._parts.objectives
         self._timing = Timing(self._parts.folder / TIMING)
@@ -101,6 +102,7 @@ class Search:
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
+        self._has_found = bool(front(self._study, self._objectives))
 
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
@@ -115,7 +117,7 @@ class Search:
 
     def may_start(self, *, asking: int) -> bool | None:
         """Whether a worker may ask for a network; None while that depends on those that run."""
-        if self.stop_reason() or self._halt:
+        if self._interrupt.requested or self._is_time_over() or self._halt:
             return False
         limit = self._parts.budget.n_trials
         if limit is None:
@@ -129,10 +131,17 @@ class Search:
         """Why trainings shall stop, or None."""
         if self._interrupt.requested:
             return INTERRUPTED
+        return OUT_OF_TIME if self._is_time_over() and self._is_enough() else None
+
+    def _is_time_over(self) -> bool:
+        """Whether the search's part of the time is used up."""
         timeout = self._parts.budget.timeout
-        if timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share:
-            return OUT_OF_TIME
-        return None
+        return timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share
+
+    def _is_enough(self) -> bool:
+        """Whether there is a winner, or no time at all: until then what runs may use the rest of it."""
+        timeout = self._parts.budget.timeout
+        return self._has_found or (timeout is not None and self._search_seconds() >= timeout)
 
     def running(self, what: str, *, worker: int = 0) -> None:
         """A worker begins a training."""
@@ -170,16 +179,11 @@ class Search:
             self.ended(trial.number, seconds)
 
     def _job(self) -> Job:
-        timeout = self._parts.budget.timeout
-        left = None
-        if timeout is not None:
-            left = timeout * self._parts.settings.search_share - self._search_seconds()
         return Job(
             index=0,
             config=self._parts.worker_config,
             data=self._parts.data,
             fidelity=self._parts.plan.fidelity,
-            deadline=None if left is None else time.time() + left,
             threads=threads_of_each(self._parts.workers),
         )
 
@@ -265,6 +269,7 @@ class Search:
     def _after(self, trial: FrozenTrial) -> None:
         study = self._study
         self.display.ended(trial)
+        self._has_found = self._has_found or (trial.state == TrialState.COMPLETE and is_feasible(trial))
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas_optuna.configuration import build, plain
+from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import COSTS, Objectives
-from nas_optuna.prepare import build_space, check_networks
+from nas_optuna.prepare import check_networks
 from nas_optuna.space import Architecture, Choice, Costs, Network, Space, measure_costs, resolve_seeds
 from nas_optuna.space.diagram import draw
 from nas_optuna.space.latency import FORMS, measure_latency

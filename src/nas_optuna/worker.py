@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ import torch
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from nas_optuna.configuration import build
+from nas_optuna.configuration import build, build_sampler, build_space
 from nas_optuna.cores import tune_process
 from nas_optuna.data import LabelledData
-from nas_optuna.estimation import Executions, Fidelity, Objectives, Training
-from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective
-from nas_optuna.prepare import EXECUTIONS, build_sampler, build_space
+from nas_optuna.estimation import EXECUTIONS_FILE, Executions, Fidelity, Objectives, Training
+from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.study import open_storage
 
 
@@ -33,7 +31,6 @@ class Job:
         config: The composed configuration, without interpolations, its trainings' length set.
         data: Prepared, and shared as far as possible.
         fidelity: Length of a training.
-        deadline: When the search's time is over, as ``time.time`` counts; None for never.
         threads: CPU threads.
     """
 
@@ -41,7 +38,6 @@ class Job:
     config: dict[str, Any]
     data: LabelledData
     fidelity: Fidelity
-    deadline: float | None
     threads: int
 
 
@@ -65,7 +61,7 @@ def work(job: Job, connection: Connection) -> None:
 
     It sends ``("ready",)`` and gets True for one trial or False for the end; on the way it sends
     ``("running", text)``, ``("epoch", number, accuracy, epochs)`` and ``("ended", trial number,
-    seconds)``. Anything it gets while it trains means: stop.
+    seconds)``. A text that it gets is the reason to stop the training that runs.
     """
     torch.set_num_threads(job.threads)
     tune_process()
@@ -73,7 +69,9 @@ def work(job: Job, connection: Connection) -> None:
     study, objective = _build(job, connection)
     try:
         connection.send(("ready",))
-        while connection.recv():
+        while (answer := connection.recv()) is not False:
+            if answer is not True:  # came too late: the training had ended
+                continue
             trial, seconds = run_trial(study, objective)
             connection.send(("ended", trial.number, seconds))
             connection.send(("ready",))
@@ -85,7 +83,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
     config = OmegaConf.create(job.config)
     objectives: Objectives = build(config, "objective")
     training: Training = build(config, "estimation")
-    training.executions = Executions(Path(config.study_dir) / EXECUTIONS)
+    training.executions = Executions(Path(config.study_dir) / EXECUTIONS_FILE)
     study = optuna.load_study(
         study_name=config.study_name, storage=open_storage(config.storage), pruner=training.pruner
     )
@@ -99,7 +97,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         fidelity=job.fidelity,
         seed=config.seed,
         progress=Messages(connection),
-        stop_reason=_stop_reason(job.deadline, connection),
+        stop_reason=_stop_reason(connection),
     )
     return study, objective
 
@@ -124,11 +122,13 @@ class Messages:
             self.connection.send(message)
 
 
-def _stop_reason(deadline: float | None, connection: Connection) -> Callable[[], str | None]:
+def _stop_reason(connection: Connection) -> Callable[[], str | None]:
     def reason() -> str | None:
-        # a word from the search, or its end
-        if connection.poll():
-            return INTERRUPTED
-        return OUT_OF_TIME if deadline is not None and time.time() >= deadline else None
+        if not connection.poll():
+            return None
+        try:
+            return str(connection.recv())
+        except (EOFError, ConnectionResetError):
+            return INTERRUPTED  # the search is gone
 
     return reason

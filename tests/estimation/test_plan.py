@@ -45,6 +45,21 @@ def test_twenty_full_trainings_fit_into_the_search(digits: Digits, space: Stages
 
 
 @pytest.mark.usefixtures("speed")
+def test_time_that_is_gone_is_not_planned_with(digits: Digits, space: Stages) -> None:
+    late, short = (
+        make_plan(open_training(), space, digits, settings=SETTINGS, timeout=timeout, spent=spent)
+        for timeout, spent in ((300, 65), (200, 0))
+    )
+    assert late == short
+
+
+@pytest.mark.usefixtures("speed")
+def test_too_late_is_too_short(digits: Digits, space: Stages) -> None:
+    with pytest.raises(InputError, match="timeout: 300 s is too short"):
+        make_plan(open_training(), space, digits, settings=SETTINGS, timeout=300, spent=195)
+
+
+@pytest.mark.usefixtures("speed")
 def test_short_search_trains_fewer_networks_rather_than_hardly_at_all(digits: Digits, space: Stages) -> None:
     # 1,150 images at a millisecond each, three times over, and some judging
     made = plan(digits, space, timeout=40)

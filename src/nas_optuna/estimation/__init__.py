@@ -1,7 +1,7 @@
 """The third of the three parts of neural architecture search: what a network is worth."""
 
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
-from nas_optuna.estimation.execution import Choice, Execution, Executions, Probe
+from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, Executions, Probe
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
@@ -11,6 +11,7 @@ from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 __all__ = [
     "COSTS",
     "DEFAULT_EPOCHS",
+    "EXECUTIONS_FILE",
     "OTHER",
     "SPANS",
     "Choice",

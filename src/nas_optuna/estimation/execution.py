@@ -26,6 +26,7 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
+EXECUTIONS_FILE = "execution.json"  # in a study's folder
 MARGIN = 1.1  # by which something else must beat the default: near ties would be decided by chance
 TIMED_STEPS = 2
 PROBE_IMAGES = 32  # of a batch: enough to rank, cheap enough for every network

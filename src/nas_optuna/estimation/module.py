@@ -17,6 +17,7 @@ from nas_optuna.estimation.optimizer import Muon, is_matrix
 from nas_optuna.estimation.timing import Stopwatch
 
 OPTIMIZERS = ("muon", "sgd")
+FEW_STEPS_NORM_MOMENTUM = 0.9
 SMALLEST_SIDE = 20  # pixels: where classes can still be told apart
 
 
@@ -33,6 +34,9 @@ class Recipe:
         momentum: Nesterov momentum of SGD.
         muon_momentum: Nesterov momentum of Muon.
         weight_decay: SGD's decay of convolution and linear weights; norms and biases have none.
+        norm_momentum: Weight of each batch in the statistics that batch norms keep for judging, 0 to 1.
+            The last fifth of a training outweighs the rest in any case: statistics of weights long gone
+            would misjudge a network of a few steps.
         label_smoothing: Probability mass moved from the true class to all classes, 0 to 1
             (Szegedy et al. 2016, section 7).
         small_share: Part of the training, its beginning, that sees smaller images, 0 to 1: a step on
@@ -48,6 +52,7 @@ class Recipe:
     momentum: float
     muon_momentum: float
     weight_decay: float
+    norm_momentum: float
     label_smoothing: float
     small_share: float
     small_scale: float
@@ -59,8 +64,15 @@ class Recipe:
         check_number("estimation.weight_decay", self.weight_decay, at_least=0)
         for name in ("warmup", "momentum", "muon_momentum", "label_smoothing"):
             check_number(f"estimation.{name}", getattr(self, name), at_least=0, below=1)
+        check_number("estimation.norm_momentum", self.norm_momentum, above=0, at_most=1)
         check_number("estimation.small_share", self.small_share, at_least=0, at_most=1)
         check_number("estimation.small_scale", self.small_scale, above=0, at_most=1)
+
+    def set_norms(self, network: nn.Module, *, steps: int) -> None:
+        """Let the batch norms of a network follow its weights over a training of so many steps."""
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = max(self.norm_momentum, min(FEW_STEPS_NORM_MOMENTUM, 5 / steps))
 
     def resize(self, inputs: Tensor, *, progress: float) -> Tensor:
         """A batch at the size that belongs to a moment of the training.
@@ -115,6 +127,7 @@ class Classifier(pl.LightningModule):
         self.recipe = recipe
         self.execution = execution or Execution()
         self.network = self.execution.arrange(network)
+        recipe.set_norms(network, steps=steps)
         self._forward = torch.compile(self.network) if self.execution.compile else self.network
         self.curve: list[float] = []
         self.test_accuracy: float | None = None

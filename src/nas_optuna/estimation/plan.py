@@ -20,6 +20,7 @@ VALIDATION_TIME = 0.15  # of a training
 STEPS_OF_SMALL_DATA = 600  # that a training may have, whatever max_epochs says ...
 MOST_EPOCHS_OF_SMALL_DATA = 100  # ... within so many epochs
 CROWDED = 1.25  # a step's time beside other workers, which share caches and clock rate, over that alone
+START_SECONDS = 4.0  # until worker processes have imported what they need
 OVERHEAD = 1.1  # of a whole training over its bare steps
 
 
@@ -90,6 +91,7 @@ def make_plan(
     settings: PlanSettings,
     timeout: float | None,
     workers: int = 1,
+    spent: float = 0.0,
 ) -> Plan:
     """Decide what the configuration left open: by timing where there is a timeout, else by default.
 
@@ -100,6 +102,7 @@ def make_plan(
         settings: How the timeout is divided.
         timeout: Seconds for the whole search.
         workers: So many networks are trained at a time.
+        spent: Seconds of the timeout that are gone.
 
     Raises:
         InputError: The timeout is too short for a single training.
@@ -115,7 +118,8 @@ def make_plan(
     if workers > 1:
         speed = Speed(speed.training * CROWDED, speed.validation * CROWDED)
     images, validation_images = len(data.split("train")), len(data.split("validation"))
-    seconds = workers * timeout * settings.search_share
+    left = timeout * settings.search_share - spent - (START_SECONDS if workers > 1 else 0.0)
+    seconds = workers * max(0.0, left)
     affordable = seconds / max(1e-9, settings.passes * images * speed.training * OVERHEAD)
     seconds /= min(settings.full_trainings, max(settings.fewest_trainings, affordable))
     fidelity = _fit(
@@ -127,8 +131,8 @@ def make_plan(
         settings=settings,
     )
     trial_seconds = _seconds(fidelity, speed, images=images, validation_images=validation_images)
-    if trial_seconds > timeout * settings.search_share:
-        needed = trial_seconds / settings.search_share
+    if trial_seconds > left:
+        needed = (trial_seconds + timeout * settings.search_share - left) / settings.search_share
         raise InputError(
             f"timeout: {timeout:g} s is too short: the shortest training of this space takes about "
             f"{trial_seconds:.0f} s here. Give at least {needed * 2:.0f} s, or a smaller space."

@@ -76,7 +76,7 @@ class Training:
         epochs, data_share, validation_images: See ``Fidelity``; None where the plan decides.
         batch_size: Images in a step.
         optimizer, learning_rate, muon_learning_rate, warmup, momentum, muon_momentum, weight_decay,
-            label_smoothing, small_share, small_scale: See ``Recipe``.
+            norm_momentum, label_smoothing, small_share, small_scale: See ``Recipe``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         execution: How the device computes: ``auto`` for what a few timed steps of each network show
             to be fastest, a precision, or a mapping of the attributes of ``Execution``.
@@ -103,6 +103,7 @@ class Training:
         momentum: float,
         muon_momentum: float,
         weight_decay: float,
+        norm_momentum: float,
         label_smoothing: float,
         small_share: float,
         small_scale: float,
@@ -138,6 +139,7 @@ class Training:
             momentum=momentum,
             muon_momentum=muon_momentum,
             weight_decay=weight_decay,
+            norm_momentum=norm_momentum,
             label_smoothing=label_smoothing,
             small_share=small_share,
             small_scale=small_scale,

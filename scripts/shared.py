@@ -1,0 +1,69 @@
+"""What the benchmarks have in common: the command's own configuration, CIFAR-10 and the machine."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from nas_optuna.configuration import plain
+from nas_optuna.cores import count_cores
+from nas_optuna.data import TorchvisionData
+from nas_optuna.estimation import Training
+
+CACHE = Path("~/.cache/nas_optuna").expanduser()
+
+
+def configuration(experiment: str) -> DictConfig:
+    """What `python -m nas_optuna +experiment=...` has."""
+    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
+        return compose("config", overrides=[f"+experiment={experiment}", "study_name=benchmark"])
+
+
+def make_training(kind: type[Training] = Training, **changes: Any) -> Training:
+    """The command's training on the CPU, with its pruner, which stops no first trial, and some changes."""
+    config = configuration("cifar")
+    config.estimation.epochs = 20
+    settings = plain(config, "estimation") | {"device": "cpu", **changes}
+    settings["pruner"] = instantiate(settings["pruner"])
+    del settings["_target_"]
+    return kind(**settings)
+
+
+def load_cifar(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionData:
+    """CIFAR-10 with the experiment's augmentation, decoded once for all processes."""
+    data = TorchvisionData(
+        name="CIFAR10", root=root, image_size=32, channels=3, augmentation={"crop": 3, "flip": flip}
+    )
+    data.cache_dir = cache_dir
+    data.prepare()
+    data.share()
+    return data
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and versions, as every last line names them."""
+    name = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        )
+        if Path("/proc/cpuinfo").is_file()
+        else (),
+        platform.processor() or platform.machine(),
+    )
+    return {
+        "hardware": f"{name}, {count_cores()} cores",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "optuna": optuna.__version__,
+        },
+    }
