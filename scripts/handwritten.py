@@ -129,7 +129,7 @@ class Report(pl.Callback):
         if self.trial is not None:
             self.trial.report(self.curve[-1], trainer.current_epoch)
             self.pruned = self.trial.should_prune()
-        trainer.should_stop = self.pruned
+        trainer.should_stop = trainer.should_stop or self.pruned
 
     def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
         if self.deadline is not None and time.time() > self.deadline:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from nas_optuna.study import (
     derive_seed,
     hide_password,
     open_study,
+    settle,
     sweep_dead,
     this_worker,
     trained_trials,
@@ -31,6 +33,21 @@ def test_study_is_created_then_loaded(tmp_path: Path) -> None:
     again = open_here(tmp_path, {"accuracy": "maximize"})
     assert again.user_attrs["mark"] == 1
     assert again.metric_names == ["accuracy"]
+
+
+def test_settled_study_is_on_disk_whole(tmp_path: Path) -> None:
+    study = open_here(tmp_path, {"accuracy": "maximize"})
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    settle(f"sqlite:///{tmp_path}/study.db")
+    # as a power cut would leave it: the file that was waited for, without the log beside it
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "study.db", tmp_path / "copy" / "study.db")
+    assert [trial.value for trial in open_here(tmp_path / "copy", {"accuracy": "maximize"}).trials] == [0.5]
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:", "postgresql://user@nowhere/name"])
+def test_only_files_are_settled(storage: str) -> None:
+    settle(storage)
 
 
 def test_other_directions_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sqlite3
 import subprocess
@@ -13,20 +14,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing import parent_process
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
 import torch
-from conftest import SHORT, Command, command_environment
+from conftest import SHORT, Command, command_environment, make_training
 from optuna.trial import TrialState
 
 from nas_optuna import cores
-from nas_optuna.cores import count_workers, threads_of_each
+from nas_optuna.cores import check_workers, count_workers, threads_of_each
+from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 
 NAME = "digits-resconv_small-accuracy-tpe-halving-seed0"
 TWO = (*SHORT, "workers=2", "n_trials=5", "estimation=full", "study_name=study")
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
 def load(folder: Path) -> optuna.Study:
@@ -181,9 +184,26 @@ def test_auto_is_a_worker_a_core_but_no_more_than_networks(monkeypatch: pytest.M
     assert count_workers(1, device=CPU, n_trials=None) == 1
 
 
-def test_auto_is_a_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert count_workers("auto", device=torch.device("cuda", 0), n_trials=None) == 3
+@pytest.mark.parametrize(
+    ("gpus", "cores_of_machine", "gigabytes", "workers"),
+    [(1, 32, 80, 4), (2, 32, 80, 8), (1, 2, 80, 2), (1, 32, 8, 2), (1, 32, 2, 1), (8, 4, 80, 8)],
+)
+def test_auto_is_as_many_workers_as_fit_on_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, cores_of_machine: int, gigabytes: int, workers: int
+) -> None:
+    memory = SimpleNamespace(total_memory=gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    monkeypatch.setattr(cores, "count_cores", lambda: cores_of_machine)
+    needed = 3 * 2**30
+    assert count_workers("auto", device=CUDA, n_trials=None, needed=lambda: needed) == workers
+
+
+def test_worker_on_a_gpu_needs_room_for_data_and_activations(digits: Digits) -> None:
+    small, large = (make_training(batch_size=size).device_bytes(digits) for size in (64, 1024))
+    assert small > sum(digits.split(name).size for name in ("train", "validation"))
+    # a number takes four bytes
+    assert large - small >= 960 * 64 * 4 * 100
 
 
 def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +211,34 @@ def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [threads_of_each(workers) for workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
 
 
+KEPT = """
+import gc
+import psutil
+import torch
+from nas_optuna.cores import tune_process
+
+def kept():
+    before = psutil.Process().memory_info().rss
+    activations = [torch.ones(2**21) for _ in range(8)]
+    del activations
+    return psutil.Process().memory_info().rss - before
+
+before = kept()
+tune_process()
+print(before, kept(), gc.get_freeze_count())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of GNU's C library")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    result = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    before, after, frozen = map(int, result.stdout.split())
+    assert before < 8 * 2**20
+    assert after > 56 * 2**20
+    assert frozen > 0
+
+
 @pytest.mark.parametrize("asked", [0, -1, 1.5, "many", True, None])
 def test_impossible_number_of_workers_is_named(asked: object) -> None:
     with pytest.raises(InputError, match=r"^workers: "):
-        count_workers(asked, device=CPU, n_trials=None)
+        check_workers(asked)

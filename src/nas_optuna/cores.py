@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -16,6 +17,7 @@ from nas_optuna.errors import InputError, check_number
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 MOST_WORKERS = 8  # that ``auto`` starts on CPU cores: more learn less from one another
+MOST_ON_A_GPU = 4  # a small network leaves most of a GPU idle, four of them hardly any
 
 
 def count_cores() -> int:
@@ -23,30 +25,45 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def count_workers(asked: object, *, device: torch.device, n_trials: int | None) -> int:
+def check_workers(asked: object) -> None:
+    """Raise an ``InputError`` unless ``workers`` is ``auto`` or a positive number."""
+    if asked == "auto":
+        return
+    if not isinstance(asked, int) or isinstance(asked, bool):
+        raise InputError(f"workers: {asked!r} must be auto or a whole number, at least 1.")
+    check_number("workers", asked, whole=True, at_least=1)
+
+
+def count_workers(
+    asked: object, *, device: torch.device, n_trials: int | None, needed: Callable[[], int] = lambda: 0
+) -> int:
     """How many workers ``workers=auto|N`` means.
 
-    ``auto`` is one for each GPU, and one for each core of a machine without, up to eight: two
-    processes of one thread train more networks than one of two threads. In a process that was
-    itself started to do one job of many it is one.
+    ``auto`` is one for each core of a machine without GPUs, up to eight: two processes of one thread
+    train more networks than one of two threads. On GPUs it is as many as fit on each, up to four, and
+    no more than there are cores to drive them. In a process that was itself started to do one job of
+    many it is one.
 
     Args:
-        asked: The value of ``workers``.
+        asked: The value of ``workers``, checked.
         device: What networks are trained on.
         n_trials: No more workers than networks.
-
-    Raises:
-        InputError: It is neither ``auto`` nor a positive number.
+        needed: Tells the bytes of a GPU's memory that a worker needs; asked only where it matters.
     """
-    if asked != "auto":
-        if not isinstance(asked, int) or isinstance(asked, bool):
-            raise InputError(f"workers: {asked!r} must be auto or a whole number, at least 1.")
-        check_number("workers", asked, whole=True, at_least=1)
+    if isinstance(asked, int):
         return asked
     if multiprocessing.current_process().name != "MainProcess" or device.type == "mps":
         return 1
-    count = torch.cuda.device_count() if device.type == "cuda" else min(count_cores(), MOST_WORKERS)
+    count = _count_on_gpus(needed()) if device.type == "cuda" else min(count_cores(), MOST_WORKERS)
     return max(1, min(count, n_trials or count))
+
+
+def _count_on_gpus(needed: int) -> int:
+    gpus = torch.cuda.device_count()
+    # what a GPU has, not what is free: asking that makes this process a user of each
+    smallest = min(torch.cuda.get_device_properties(index).total_memory for index in range(gpus))
+    on_each = min(MOST_ON_A_GPU, count_cores() // gpus, smallest // max(1, needed))
+    return gpus * max(1, on_each)
 
 
 def threads_of_each(workers: int) -> int:

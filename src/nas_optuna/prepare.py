@@ -11,7 +11,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from nas_optuna.configuration import build, build_sampler, build_space, plain
-from nas_optuna.cores import count_workers, threads_of_each
+from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import (
@@ -90,10 +90,16 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
     build_sampler(config, existing=0)
-    workers = count_workers(config.workers, device=open_training.torch_device, n_trials=budget.n_trials)
+    check_workers(config.workers)
     data: LabelledData = build(config, "data")
     data.cache_dir = _cache_dir(config)
     data.prepare()
+    workers = count_workers(
+        config.workers,
+        device=open_training.torch_device,
+        n_trials=budget.n_trials,
+        needed=lambda: open_training.device_bytes(data),
+    )
     check_networks(space, data.input_shape, len(data.classes))
     study = _open(config, objectives, data, folder)
     open_training.executions = Executions(folder / EXECUTIONS_FILE)

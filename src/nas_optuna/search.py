@@ -230,6 +230,7 @@ class Search:
             front=best,
             fresh={number: values for number, values in fresh.items() if values},
             test=self._test,
+            timing=self._timing.totals(),
         )
         write_file(self._parts.folder / "summary.json", to_json(summary))
         self._timing.save()

@@ -65,3 +65,19 @@ def test_bytes_become_the_unit_range() -> None:
     )
     images, _ = next(iter(EvaluationLoader(split, batch_size=2)))
     assert images.flatten().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("side", "calls"), [(2, 1), (512, 4)])
+def test_small_inputs_are_augmented_many_batches_at_a_time(side: int, calls: int) -> None:
+    asked: list[int] = []
+
+    def watch(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        asked.append(len(inputs))
+        return inputs
+
+    split = Split(torch.zeros(8, 1, side, side, dtype=torch.uint8), torch.arange(8))
+    training = TrainingLoader(split, batch_size=2, data_share=1.0, augmentation=watch, seed=0)
+    batches = list(training)
+    assert [len(labels) for _, labels in batches] == [2, 2, 2, 2]
+    assert sorted(int(label) for _, labels in batches for label in labels) == list(range(8))
+    assert len(asked) == calls

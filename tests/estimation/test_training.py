@@ -165,3 +165,12 @@ def test_one_cycle_rises_once_and_falls_once(total: int) -> None:
 def test_impossible_setting_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"estimation.{next(iter(wrong))}"):
         make_training(**wrong)
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(1000, 0.3), (10, 0.5), (2, 0.9)])
+def test_norms_of_a_short_training_remember_its_end_only(digits: Digits, steps: int, momentum: float) -> None:
+    training = make_training(norm_momentum=0.3)
+    module = Classifier(training.build(ARCHITECTURE, digits, seed=0), training.recipe, steps=steps)
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms
+    assert {norm.momentum for norm in norms} == {momentum}

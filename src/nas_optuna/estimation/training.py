@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 import warnings
@@ -33,6 +34,9 @@ TIMED_STEPS = 4
 # multiplications and additions of a training in which nothing could be gained that measuring does not
 # cost: seconds on one CPU core. Not timed, so that a short training is the same on every machine
 SHORT = 5e11
+# of a GPU's memory: a process alone; and numbers kept for a number of the input, where the largest of 25
+# networks kept 173 in resconv, 430 in plain and 1,049 in mobile
+PROCESS_BYTES, ACTIVATIONS = 2**30, 1000
 LONG_STEPS = 100_000  # of a training that is only imagined
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -156,6 +160,12 @@ class Training:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    def device_bytes(self, data: LabelledData) -> int:
+        """Memory that one process takes on a GPU, roughly: itself, the data, the activations of a batch."""
+        inputs = sum(data.split(name).size for name in ("train", "validation"))
+        activations = 4 * ACTIVATIONS * self.batch_size * math.prod(data.input_shape)
+        return PROCESS_BYTES + inputs + activations
 
     def fit(
         self,

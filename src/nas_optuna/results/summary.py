@@ -30,6 +30,13 @@ def count_trials(study: optuna.Study) -> dict[str, int]:
     return {name: counts[name] for name in ("complete", "pruned", "failed", "infeasible", "reused")}
 
 
+def count_executions(study: optuna.Study) -> dict[str, int]:
+    """How many networks were computed in which way, the most frequent first."""
+    trials = study.get_trials(deepcopy=False)
+    chosen = Counter(trial.user_attrs["execution"] for trial in trials if "execution" in trial.user_attrs)
+    return dict(chosen.most_common())
+
+
 def summarize(
     study: optuna.Study,
     objectives: Objectives,
@@ -41,6 +48,7 @@ def summarize(
     front: Found,
     fresh: dict[int, list[float]],
     test: dict[str, Any] | None,
+    timing: dict[str, float],
 ) -> dict[str, Any]:
     """What ``summary.json`` holds; ``docs/summary.md`` explains each key."""
     return {
@@ -53,6 +61,8 @@ def summarize(
         "limits": objectives.limits,
         "plan": study.user_attrs.get("plan"),
         "trials": count_trials(study),
+        "executions": count_executions(study),
+        "timing": {name: round(value, 2) for name, value in timing.items()},
         "best": _describe(*best) if best else None,
         "front": [_describe(*found) for found in front] if len(objectives.names) > 1 else [],
         "finalists": [{"number": number, "accuracies": values} for number, values in fresh.items()],
