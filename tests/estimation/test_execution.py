@@ -174,6 +174,23 @@ def test_half_precision_sees_the_weights_of_the_last_step(
     assert curves[0] == curves[1]
 
 
+def test_depthwise_convolutions_stay_in_float32_on_a_cpu(digits: Digits) -> None:
+    network = Execution("bf16-mixed").arrange(make_training().build(ARCHITECTURE, digits, seed=0))
+    seen: dict[str, torch.dtype] = {}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            kind = "depthwise" if module.groups > 1 else "standard"
+            module.register_forward_hook(lambda *parts, kind=kind: seen.update({kind: parts[2].dtype}))
+    inputs = torch.rand(2, 1, 8, 8)
+    with Execution("bf16-mixed").autocast(CPU):
+        network(inputs).sum().backward()
+    assert seen == {"depthwise": torch.float32, "standard": torch.bfloat16}
+    assert all(weight.grad is not None for weight in network.parameters())
+    seen.clear()
+    network(inputs)
+    assert set(seen.values()) == {torch.float32}
+
+
 def test_threads_are_given_back(digits: Digits) -> None:
     torch.set_num_threads(2)
     try:

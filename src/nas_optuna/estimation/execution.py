@@ -40,8 +40,9 @@ class Execution:
     """How a device computes a network.
 
     Attributes:
-        precision: ``32-true``, ``bf16-mixed`` (bfloat16 where torch's autocast holds it to be safe) or
-            ``16-mixed`` (float16 likewise, with the loss scaled).
+        precision: ``32-true``, ``bf16-mixed`` (bfloat16 where torch's autocast holds it to be safe; on
+            a CPU not in depthwise convolutions, which its kernels slow down) or ``16-mixed`` (float16
+            likewise, with the loss scaled).
         memory_format: ``channels_last`` or ``contiguous`` (channels first).
         threads: CPU threads; None for as many as the process has.
         compile: Whether ``torch.compile`` makes kernels for the network.
@@ -88,7 +89,11 @@ class Execution:
         return torch.amp.GradScaler(device.type) if self.precision == "16-mixed" else None
 
     def arrange(self, network: nn.Module) -> nn.Module:
-        """The network with its weights in the memory format."""
+        """The network with its weights in the memory format, its depthwise convolutions as they are fast."""
+        if self.precision == "bf16-mixed":
+            for module in network.modules():
+                if type(module) is nn.Conv2d and 1 < module.groups == module.in_channels:
+                    module.__class__ = DepthwiseConvolution
         return network.to(memory_format=_FORMATS[self.memory_format])
 
     def lay_out(self, inputs: Tensor) -> Tensor:
@@ -104,6 +109,16 @@ class Execution:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+class DepthwiseConvolution(nn.Conv2d):
+    """Computes in float32 where a CPU's autocast is on: its kernels are slower in bfloat16."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(features)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(features.float())
 
 
 def parse_execution(value: object) -> Execution | None:
