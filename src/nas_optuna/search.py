@@ -207,8 +207,8 @@ class Search:
             folder=self._parts.folder / "final",
         )
         try:
-            finalists = best[: self._parts.final.finalists]
-            self.winner = finals.choose(finalists, seeds=self._fresh_seeds(len(finalists)))
+            finalists, seeds = self._comparison(len(best))
+            self.winner = finals.choose(best[:finalists], seeds=seeds)
             self._test = self._train_winner(finals, self.winner)
         except Interrupted:
             pass
@@ -289,13 +289,19 @@ class Search:
                 f"{self._objectives.limits}: widen the space or the limits"
             )
 
-    def _fresh_seeds(self, finalists: int) -> int:
-        if self._parts.final.seeds is not None:
-            return self._parts.final.seeds
-        if self._parts.budget.timeout is None or self._parts.plan.trial_seconds is None:
-            return DEFAULT_FRESH_SEEDS
-        seconds = self._parts.budget.timeout * self._parts.settings.finalists_share
-        return int(min(MOST_FRESH_SEEDS, max(1, seconds / (finalists * self._parts.plan.trial_seconds))))
+    def _comparison(self, found: int) -> tuple[int, int]:
+        """How many of the best are compared, and with how many fresh seeds each: what the plan affords."""
+        final, plan, timeout = self._parts.final, self._parts.plan, self._parts.budget.timeout
+        finalists = min(final.finalists, found)
+        if final.seeds is not None:
+            return finalists, final.seeds
+        if timeout is None or plan.trial_seconds is None:
+            return finalists, DEFAULT_FRESH_SEEDS
+        trainings = int(timeout * self._parts.settings.finalists_share / plan.trial_seconds)
+        if min(finalists, trainings) < 2:
+            return 1, 0
+        finalists = min(finalists, trainings)
+        return finalists, min(MOST_FRESH_SEEDS, trainings // finalists)
 
     def _train_winner(self, finals: Finals, winner: FrozenTrial) -> dict[str, Any]:
         architecture = rebuild(self._parts.space, winner)
@@ -304,7 +310,8 @@ class Search:
         def fidelity() -> Fidelity:
             if timeout is None or final.epochs is not None:
                 return Fidelity(final.epochs or 2 * self._parts.plan.fidelity.epochs, final.data_share or 1.0)
-            seconds = timeout * self._parts.settings.final_share
+            # what the comparison left is the winner's
+            seconds = max(timeout - self._seconds(), timeout * self._parts.settings.final_share)
             planned = plan_final(
                 self._parts.training,
                 architecture,
