@@ -34,6 +34,17 @@ def test_mobilenet_takes_the_best_layer_that_the_space_has() -> None:
     assert {(block.layer, block["expansion"]) for block in inverted.blocks} == {("mbconv", 6)}
 
 
+@pytest.mark.parametrize(
+    ("layers", "first"), [(["conv", "dwsep"], "resnet"), (["dwsep"], "mobilenet"), (["identity"], None)]
+)
+def test_auto_is_the_first_well_known_network_that_the_space_can_say(
+    layers: list[str], first: str | None
+) -> None:
+    space = make_space(layer=layers)
+    space.seeds = "auto"
+    assert list(resolve_seeds(space)) == ([first] if first else [])
+
+
 def test_values_decide_everything_of_their_name_and_one_thing_by_its_full_name() -> None:
     (network,) = resolve({"depth": 2, "layer": "dwsep", "stage2.block1.layer": "conv"})
     assert [block.layer for block in network.blocks] == ["dwsep", "dwsep", "conv", "dwsep"]
@@ -103,5 +114,5 @@ def test_what_a_seed_leaves_open_is_taken_from_the_middle() -> None:
 
 
 def test_seeds_must_be_a_list() -> None:
-    with pytest.raises(InputError, match=r"space\.seeds: 'resnet' must be a list"):
+    with pytest.raises(InputError, match=r"space\.seeds: 'resnet' must be auto or a list"):
         NasBenchMacro(seeds="resnet")

@@ -16,7 +16,7 @@ from nas_optuna.space import Architecture
 DEFAULT_EPOCHS = 20
 TIMED_NETWORKS = 5
 FEWEST_VALIDATION_IMAGES = 500  # that judge an epoch on the way
-VALIDATION_TIME = 0.15  # of a training
+VALIDATION_TIME = 0.05  # of a training
 STEPS_OF_SMALL_DATA = 600  # that a training may have, whatever max_epochs says ...
 MOST_EPOCHS_OF_SMALL_DATA = 100  # ... within so many epochs
 CROWDED = 1.25  # a step's time beside other workers, which share caches and clock rate, over that alone

@@ -60,14 +60,14 @@ class Space(ABC):
     dimensions = 2
 
     def __init__(
-        self, decisions: Mapping[str, Choice], *, encoding: str = "flat", seeds: Sequence[Any] = ()
+        self, decisions: Mapping[str, Choice], *, encoding: str = "flat", seeds: Sequence[Any] | str = ()
     ) -> None:
         check_one_of("space.encoding", encoding, ENCODINGS)
-        if isinstance(seeds, str | Mapping) or not isinstance(seeds, Sequence):
-            raise InputError(f"space.seeds: {seeds!r} must be a list, such as [resnet].")
+        if seeds != "auto" and (isinstance(seeds, str | Mapping) or not isinstance(seeds, Sequence)):
+            raise InputError(f"space.seeds: {seeds!r} must be auto or a list, such as [resnet].")
         self.decisions = dict(decisions)
         self.encoding = encoding
-        self.seeds = list(seeds)
+        self.seeds: list[Any] | str = seeds if isinstance(seeds, str) else list(seeds)
 
     @abstractmethod
     def decode(self, get: Get) -> Architecture:

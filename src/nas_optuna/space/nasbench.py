@@ -23,7 +23,7 @@ class NasBenchMacro(Space):
     width = 32
     head = 1280
 
-    def __init__(self, *, encoding: str = "flat", seeds: Sequence[Any] = ()) -> None:
+    def __init__(self, *, encoding: str = "flat", seeds: Sequence[Any] | str = ()) -> None:
         decisions = {f"layer{number}": Choice((0, 1, 2), step=1) for number in range(1, 1 + sum(self.stages))}
         super().__init__(decisions, encoding=encoding, seeds=seeds)
 
@@ -54,7 +54,7 @@ class NasBench201(Space):
     widths = (16, 32, 64)
     repeats = 5
 
-    def __init__(self, *, encoding: str = "flat", seeds: Sequence[Any] = ()) -> None:
+    def __init__(self, *, encoding: str = "flat", seeds: Sequence[Any] | str = ()) -> None:
         decisions = {f"edge{start}-{end}": Choice(OPERATIONS) for start, end in EDGES}
         super().__init__(decisions, encoding=encoding, seeds=seeds)
 

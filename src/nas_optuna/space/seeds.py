@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ NEEDED = {"resnet": {"layer", "residual"}, "mobilenet": {"layer"}}
 def resolve_seeds(space: Space) -> dict[str, dict[str, Any]]:
     """The points of ``space.seeds``: a label to the decisions that give the network.
 
-    A seed is one of
+    ``auto`` is the well-known network that the space can say, if there is one: ``resnet``, or else
+    ``mobilenet``. In a list, a seed is one of
 
     - ``resnet`` (He et al. 2016: standard 3 x 3 convolutions, residual) or ``mobilenet`` (Sandler et
       al. 2018: inverted bottlenecks, or depthwise-separable convolutions); what they leave open,
@@ -40,12 +42,21 @@ def resolve_seeds(space: Space) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: A seed can't be read, or is no network of this space.
     """
+    if isinstance(space.seeds, str):
+        return _first_known(space)
     seeds: dict[str, dict[str, Any]] = {}
     for entry in space.seeds:
         known = {space.at(values).hash for values in seeds.values()}
         found = _resolve(space, entry)
         seeds |= {label: values for label, values in found.items() if space.at(values).hash not in known}
     return seeds
+
+
+def _first_known(space: Space) -> dict[str, dict[str, Any]]:
+    for label in KNOWN:
+        with suppress(InputError):
+            return _resolve(space, label)
+    return {}
 
 
 def _resolve(space: Space, entry: Any) -> dict[str, dict[str, Any]]:

@@ -99,7 +99,7 @@ class Stages(Space):
         dimensions: int = 2,
         layers: Mapping[str, Callable[..., Any]] | None = None,
         encoding: str = "flat",
-        seeds: Sequence[Any] = (),
+        seeds: Sequence[Any] | str = (),
     ) -> None:
         layers = layers or {}
         if not isinstance(layers, Mapping):
