@@ -31,7 +31,6 @@ import optuna
 import shared
 
 HERE = Path(__file__).parent
-SIZES = {"validation": 5000}
 
 
 def handwritten(arguments: argparse.Namespace) -> None:
@@ -44,14 +43,7 @@ def handwritten(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.cores)
     space = build_space(shared.configuration("cifar"))
-    count = 50_000
-    images = theirs.Images(
-        Path(arguments.data),
-        train=None,
-        validation=list(range(0, count, count // SIZES["validation"])),
-        processes=arguments.loaders,
-        batch_size=64,
-    )
+    images = theirs.Images(Path(arguments.data), processes=arguments.loaders, batch_size=64)
     deadline = started + arguments.seconds
     best: dict[str, Any] = {"accuracy": 0.0, "module": None}
     history: list[tuple[float, float]] = []

@@ -6,11 +6,68 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import command_environment
+from PIL import Image
 
 PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path: Path) -> Path:
+    """Two bright classes in CIFAR's layout and size."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 300), ("test", 30)):
+        for label in range(2):
+            folder = tmp_path / "CIFAR" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 90, (32, 32, 3), dtype=np.uint8)
+                pixels[:, 16 * label : 16 * label + 16] += 150
+                Image.fromarray(pixels).save(folder / f"{index}.jpg")
+    return tmp_path / "CIFAR"
+
+
+def run_script(name: str, *arguments: str) -> dict[str, Any]:
+    """The figures of a script's last line."""
+    command = [sys.executable, str(PROJECT / "scripts" / name), *arguments]
+    result = subprocess.run(
+        command, env=command_environment() | {"PYTHONWARNINGS": ""}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    assert figures["hardware"]
+    return figures
+
+
+@pytest.mark.slow
+def test_benchmark_of_training_compares_both_sides(tiny_cifar: Path, tmp_path: Path) -> None:
+    sizes = ("--repeats", "1", "--images", "128", "--cache", str(tmp_path / "cache"))
+    figures = run_script("benchmark_training.py", "--data", str(tiny_cifar), *sizes)
+    ratios = ("bare_cifar", "bare_digits", "handwritten_conv", "handwritten_dwsep", "throughput_two_workers")
+    assert all(figures[name] > 0 for name in (*ratios, "two_workers_over_one"))
+    assert all(0 < figures[f"overhead_{name}"] < 1 for name in ("cifar", "digits"))
+
+
+@pytest.mark.slow
+def test_benchmark_of_a_search_tests_both_sides(tiny_cifar: Path, tmp_path: Path) -> None:
+    short = ("--seconds", "25", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "out"))
+    figures = run_script("benchmark_search.py", "--data", str(tiny_cifar), *short)
+    (run,) = figures["runs"]
+    for side in ("ours", "handwritten"):
+        assert 0 < run[side]["tested"] <= 1
+        assert run[side]["history"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["ablation", "epochs"])
+def test_benchmark_of_the_recipe_trains_every_variant(tiny_cifar: Path, tmp_path: Path, part: str) -> None:
+    short = ("--images", "600", "--seeds", "1", "--accuracy", "0.5", "--cache", str(tmp_path / "cache"))
+    figures = run_script("benchmark_recipe.py", "--data", str(tiny_cifar), "--part", part, *short)
+    assert len(figures[part]) == (11 if part == "ablation" else 2)
 
 
 @pytest.mark.slow
