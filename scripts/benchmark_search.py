@@ -177,24 +177,17 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def plot(results: list[dict[str, Any]], path: Path, seconds: float) -> None:
     """Best validation accuracy over time, one step line a run."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for side, colour in (("ours", "tab:blue"), ("handwritten", "tab:gray")):
-        for index, result in enumerate(results):
-            history = result[side]["history"]
-            times = [at for at, _ in history] + [seconds]
-            values = [value for _, value in history] + [history[-1][1]]
-            label = {"ours": "nas_optuna", "handwritten": "hand-written"}[side] if index == 0 else None
-            axes.step(times, values, where="post", color=colour, label=label)
-    axes.set(xlabel="seconds", ylabel="best validation accuracy", ylim=(0.3, None))
-    axes.legend(loc="lower right")
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    sides = {"ours": ("nas_optuna", "tab:blue"), "handwritten": ("hand-written", "tab:gray")}
+    with shared.axes_of(path, size=(7, 4)) as axes:
+        for side, (label, colour) in sides.items():
+            for index, result in enumerate(results):
+                history = result[side]["history"]
+                times = [at for at, _ in history] + [seconds]
+                values = [value for _, value in history] + [history[-1][1]]
+                axes.step(times, values, where="post", color=colour, label=label if index == 0 else None)
+        axes.set(xlabel="seconds", ylabel="best validation accuracy", ylim=(0.3, None))
+        axes.legend(loc="lower right")
+        axes.grid(alpha=0.3)
 
 
 def main() -> None:

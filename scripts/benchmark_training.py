@@ -377,20 +377,13 @@ def best_loaders(arguments: argparse.Namespace) -> int:
 
 def plot(details: dict[str, dict[str, Any]], path: Path) -> None:
     """A bar for each comparison, its repeats as points."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     names = list(details)[::-1]
-    figure, axes = pyplot.subplots(figsize=(7, 3))
-    axes.barh(names, [details[name]["ratio"] for name in names], color="tab:blue", alpha=0.5)
-    for name in names:
-        axes.plot(details[name]["ratios"], [name] * len(details[name]["ratios"]), "k.", markersize=3)
-    axes.axvline(1.0, color="k", linewidth=0.8)
-    axes.set(xlabel="speed of nas_optuna over the other side's")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with shared.axes_of(path, size=(7, 3)) as axes:
+        axes.barh(names, [details[name]["ratio"] for name in names], color="tab:blue", alpha=0.5)
+        for name in names:
+            axes.plot(details[name]["ratios"], [name] * len(details[name]["ratios"]), "k.", markersize=3)
+        axes.axvline(1.0, color="k", linewidth=0.8)
+        axes.set(xlabel="speed of nas_optuna over the other side's")
 
 
 def main() -> None:

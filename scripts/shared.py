@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,20 @@ def load_cifar(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionD
     data.prepare()
     data.share()
     return data
+
+
+@contextmanager
+def axes_of(path: Path, *, size: tuple[float, float]) -> Iterator[Any]:
+    """Axes to draw on, written to a png at the end; needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=size)
+    yield axes
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
 
 
 def machine() -> dict[str, Any]:
