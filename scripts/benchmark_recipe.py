@@ -72,6 +72,8 @@ class Averaging(pl.Callback):
             mean.lerp_(weight, 1 / self.count)
 
     def _replace_weights(self, trainer: Any, module: Any) -> None:
+        if not self.mean:  # a training of a few steps
+            return
         with torch.inference_mode(False), torch.no_grad():
             for mean, weight in zip(self.mean, module.network.parameters(), strict=True):
                 weight.copy_(mean)

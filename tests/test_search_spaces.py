@@ -169,7 +169,7 @@ def test_seed_that_is_added_when_a_study_goes_on_is_tried_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    search(compose_config(*SHORT, *QUICK, "n_trials=1"))
+    search(compose_config(*SHORT, *QUICK, "n_trials=1", "space.seeds=[]"))
     search(compose_config(*SHORT, *QUICK, "n_trials=2", "space.seeds=[resnet]"))
     trials = load_study().trials
     assert [trial.user_attrs.get("seed_network") for trial in trials] == [None, "resnet"]

@@ -69,6 +69,7 @@ def test_seeds_are_shown(look: Callable[..., str]) -> None:
 def test_shown_networks_are_drawn(look: Callable[..., str], tmp_path: Path) -> None:
     look("space=mobile", f"survey.svg={tmp_path / 'pictures'}")
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "mobilenet.svg",
         "smallest.svg",
         "random-1.svg",
         "largest.svg",
