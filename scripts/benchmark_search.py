@@ -167,9 +167,10 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         other.wait()
     ours, theirs = read_ours(seed, started, arguments), read_theirs(seed, arguments)
     reached = next((at for at, accuracy in ours["history"] if accuracy >= theirs["validation"]), None)
+    when = "never reached" if reached is None else f"reached after {reached} of {arguments.seconds:.0f} s"
     print(
         f"seed {seed}: tested {ours['tested']:.4f} (hand-written {theirs['tested']:.4f}); its validation "
-        f"accuracy {theirs['validation']:.4f} reached after {reached} of {arguments.seconds} s",
+        f"accuracy {theirs['validation']:.4f} {when}",
         flush=True,
     )
     return {"seed": seed, "ours": ours, "handwritten": theirs, "seconds_to_their_validation": reached}
@@ -199,7 +200,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cores", type=int, default=1, help="of each side")
-    parser.add_argument("--epochs", type=int, default=3, help="of a hand-written training")
+    parser.add_argument("--epochs", type=int, default=4, help="of a hand-written training")
     parser.add_argument("--data-share", type=float, default=1.0, help="of the images in one of its epochs")
     parser.add_argument("--loaders", type=int, default=0, help="processes of its DataLoader")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_search"))
