@@ -177,17 +177,18 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(results: list[dict[str, Any]], path: Path, seconds: float) -> None:
-    """Best validation accuracy over time, one step line a run."""
+    """Best validation accuracy over time, one step line a run; a dot for what was tested at its end."""
     sides = {"ours": ("nas_optuna", "tab:blue"), "handwritten": ("hand-written", "tab:gray")}
     with shared.axes_of(path, size=(7, 4)) as axes:
         for side, (label, colour) in sides.items():
-            for index, result in enumerate(results):
-                history = result[side]["history"]
-                times = [at for at, _ in history] + [seconds]
-                values = [value for _, value in history] + [history[-1][1]]
-                axes.step(times, values, where="post", color=colour, label=label if index == 0 else None)
-        axes.set(xlabel="seconds", ylabel="best validation accuracy", ylim=(0.3, None))
-        axes.legend(loc="lower right")
+            for result in (run[side] for run in results):
+                times, values = zip(*result["history"], strict=True)
+                end = max(seconds, result["seconds"])
+                axes.step([*times, end], [*values, values[-1]], where="post", color=colour)
+                axes.plot(result["seconds"], result["tested"], "o", color=colour)
+            axes.plot([], [], "o-", color=colour, label=f"{label}: validation, tested at the end")
+        axes.set(xlabel="seconds", ylabel="accuracy", xlim=(0, None))
+        axes.legend(loc="upper left")
         axes.grid(alpha=0.3)
 
 
