@@ -104,7 +104,7 @@ def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_
     started = time.monotonic()
     result = command(*timed)
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 60
     folder = tmp_path / "runs" / NAME
     plan = load_study(folder, NAME).user_attrs["plan"]
     assert "plan: " in result.stdout
