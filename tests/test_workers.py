@@ -229,7 +229,7 @@ print(before, kept(), gc.get_freeze_count())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library can be told to keep memory")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library is told to keep memory")
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     result = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     before, after, frozen = map(int, result.stdout.split())
