@@ -146,6 +146,18 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
             os.kill(int(trial.user_attrs["worker"].rpartition(":")[2]), 0)
 
 
+def test_interrupt_does_not_wait_for_a_worker_that_hears_nothing(
+    long_search: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    deaf, _ = wait_for_running(tmp_path, count=2)
+    os.kill(int(deaf.user_attrs["worker"].rpartition(":")[2]), signal.SIGSTOP)
+    long_search.send_signal(signal.SIGINT)
+    long_search.communicate(timeout=60)
+    assert long_search.returncode == 130
+    waiting = load(tmp_path).get_trials(states=(TrialState.WAITING,))
+    assert deaf.number in [trial.user_attrs["retry_of"] for trial in waiting]
+
+
 def test_time_that_is_over_stops_all_workers_and_fails_no_network(command: Command, tmp_path: Path) -> None:
     long = ("estimation.epochs=2000", "estimation.data_share=1", "final.finalists=1")
     result = command(*TWO, *long, "n_trials=null", "timeout=20")
@@ -166,6 +178,28 @@ def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_pat
     while time.time() < deadline and any(map(is_alive, pids)):
         time.sleep(0.2)
     assert not any(map(is_alive, pids))
+
+
+ORPHAN = """
+import multiprocessing, os, time
+from nas_optuna.worker import end_with_parent
+
+def wait_forever(started):
+    end_with_parent(grace=0.0)
+    started.set()
+    time.sleep(600)
+
+context = multiprocessing.get_context("fork")
+started = context.Event()
+context.Process(target=wait_forever, args=(started,)).start()
+started.wait()
+os._exit(0)
+"""
+
+
+def test_worker_that_hears_nothing_ends_with_the_search() -> None:
+    # the output ends when the last process that holds it does
+    subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, check=True, timeout=120)
 
 
 def is_alive(pid: int) -> bool:

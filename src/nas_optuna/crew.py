@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,10 +17,12 @@ from typing import Any, Protocol
 
 import torch
 
+from nas_optuna.objective import INTERRUPTED
 from nas_optuna.worker import Job, work
 
 RESTARTS = 3  # of each worker
 POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0  # for a training to stop where the user asks for it; one that compiles hears nothing
 
 
 class Chief(Protocol):
@@ -52,7 +56,8 @@ class _Member:
     process: BaseProcess
     connection: Connection
     starts: int = 1
-    state: str = "booting"  # ready, asking (for a network), training, ended
+    state: str = "booting"  # ready, asking (for a network), training, stopping, ended
+    asked_to_stop: float = 0.0
 
 
 class Crew:
@@ -127,11 +132,17 @@ class Crew:
             member.state = "asking" if answer else "ended"
 
     def _stop_if_asked(self) -> None:
-        if reason := self._chief.stop_reason():
-            for member in self._members:
-                if member.state in ("asking", "training"):
-                    self._send(member, reason)
-                    member.state = "stopping"
+        reason = self._chief.stop_reason()
+        if reason is None:
+            return
+        now = time.monotonic()
+        patience = GRACE_SECONDS if reason == INTERRUPTED else math.inf
+        for member in self._members:
+            if member.state in ("asking", "training"):
+                self._send(member, reason)
+                member.state, member.asked_to_stop = "stopping", now
+            elif member.state == "stopping" and now > member.asked_to_stop + patience:
+                member.process.kill()
 
     def _send(self, member: _Member, answer: bool | str) -> None:
         # a worker that is gone is heard of when its end of the pipe is read

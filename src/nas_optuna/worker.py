@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +24,8 @@ from nas_optuna.data import LabelledData
 from nas_optuna.estimation import EXECUTIONS_FILE, Executions, Fidelity, Objectives, Training
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.study import open_storage
+
+GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def work(job: Job, connection: Connection) -> None:
     ``("running", text)``, ``("epoch", number, accuracy, epochs)`` and ``("ended", trial number,
     seconds)``. A text that it gets is the reason to stop the training that runs.
     """
+    end_with_parent(grace=GRACE_SECONDS)
     torch.set_num_threads(job.threads)
     tune_process()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -77,6 +84,23 @@ def work(job: Job, connection: Connection) -> None:
             connection.send(("ready",))
     except (EOFError, BrokenPipeError):
         pass  # the search is gone
+
+
+def end_with_parent(*, grace: float) -> None:
+    """Let this process end when the one that started it is gone, at once or ``grace`` seconds later.
+
+    A training hears of it from its pipe, and has the grace to stop in order; compiling a network
+    hears nothing for a minute. What was begun is queued again when the search goes on.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
