@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import torch
 
-from nas_optuna.objective import INTERRUPTED
 from nas_optuna.worker import Job, work
 
 RESTARTS = 3  # of each worker
@@ -36,6 +35,9 @@ class Chief(Protocol):
 
     def stop_reason(self) -> str | None:
         """Why to stop, or None."""
+
+    def is_interrupted(self) -> bool:
+        """Whether the user waits for the end."""
 
     def running(self, what: str, *, worker: int) -> None:
         """A training begins."""
@@ -136,7 +138,7 @@ class Crew:
         if reason is None:
             return
         now = time.monotonic()
-        patience = GRACE_SECONDS if reason == INTERRUPTED else math.inf
+        patience = GRACE_SECONDS if self._chief.is_interrupted() else math.inf
         for member in self._members:
             if member.state in ("asking", "training"):
                 self._send(member, reason)

@@ -133,6 +133,10 @@ class Search:
             return INTERRUPTED
         return OUT_OF_TIME if self._is_time_over() and self._is_enough() else None
 
+    def is_interrupted(self) -> bool:
+        """Whether the user waits for the end."""
+        return self._interrupt.requested
+
     def _is_time_over(self) -> bool:
         """Whether the search's part of the time is used up."""
         timeout = self._parts.budget.timeout
