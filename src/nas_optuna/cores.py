@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ from nas_optuna.errors import InputError, check_number
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# of Python's collector: objects made until the youngest are looked at, and how often the older ones
+_RARELY = (50_000, 20, 50)
 
 MOST_WORKERS = 8  # that ``auto`` starts on CPU cores: more learn less from one another
 MOST_ON_A_GPU = 4  # a small network leaves most of a GPU idle, four of them hardly any
@@ -78,13 +81,21 @@ def tune_process() -> None:
     pieces back to the system each time, which then has to clear every page anew: on small images
     that is a fifth to a third of a step on a CPU. Other C libraries are left as they are.
 
-    Python's collector looks at every object of every imported module now and then, which takes a
-    quarter of a second; what exists by now is left out.
+    Python's collector looks for cycles among all objects now and then, which takes up to a quarter of
+    a second: what exists by now is left out, and as a trial is collected at its end, it is looked at
+    rarely before.
     """
     gc.freeze()
+    gc.set_threshold(*_RARELY)
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(_M_MMAP_MAX, 0)
+
+
+@functools.cache
+def leave_out_lasting() -> None:
+    """Let Python's collector leave out what a first trial leaves behind: modules, caches, the data's names."""
+    gc.freeze()

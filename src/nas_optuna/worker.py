@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from nas_optuna.configuration import build, build_sampler, build_space
-from nas_optuna.cores import tune_process
+from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
 from nas_optuna.estimation import EXECUTIONS_FILE, Executions, Fidelity, Objectives, Training
 from nas_optuna.objective import INTERRUPTED, Objective
@@ -57,8 +57,14 @@ def run_trial(study: optuna.Study, objective: Objective) -> tuple[FrozenTrial, d
     objective.stopwatch.reset()
     objective.stopwatch.start("ask")
     study.optimize(
-        objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)]
+        objective,
+        n_trials=1,
+        catch=(Exception,),
+        callbacks=[lambda _, trial: ended.append(trial)],
+        # a network and its Trainer refer to one another: only the collector frees them
+        gc_after_trial=True,
     )
+    leave_out_lasting()
     return ended[0], objective.stopwatch.lap()
 
 

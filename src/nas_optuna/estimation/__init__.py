@@ -5,6 +5,7 @@ from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, 
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
+from nas_optuna.estimation.pruners import SuccessiveHalvingPruner
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 
@@ -27,6 +28,7 @@ __all__ = [
     "PruningCallback",
     "Recipe",
     "Stopwatch",
+    "SuccessiveHalvingPruner",
     "Training",
     "is_out_of_memory",
     "make_plan",
