@@ -14,7 +14,7 @@ from nas_optuna.space import Architecture, Block, Network, Stem
 @pytest.mark.parametrize("shape", [(8, 8), (4, 20), (20, 4)])
 def test_orthogonalized_matrix_keeps_its_directions_and_evens_their_lengths(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalize(matrix)
+    result = orthogonalize(matrix[None])[0]
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.5
     assert values.max() < 1.3
@@ -31,8 +31,20 @@ def test_step_is_that_of_the_definition() -> None:
         weight.grad = gradient
         optimizer.step()
         momentum = 0.5 * momentum + gradient.flatten(1)
-        expected -= 0.1 * 3**0.5 * orthogonalize(gradient.flatten(1) + 0.5 * momentum)
+        expected -= 0.1 * 3**0.5 * orthogonalize((gradient.flatten(1) + 0.5 * momentum)[None])[0]
     torch.testing.assert_close(weight.detach().flatten(1), expected)
+
+
+def test_weights_of_one_shape_move_as_each_would_alone() -> None:
+    shapes = [(6, 2, 3, 3), (6, 18), (18, 6), (6, 2, 3, 3)]
+    random = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape, generator=random)) for shape in shapes]
+    alone = [nn.Parameter(weight.detach().clone()) for weight in weights]
+    for weight, other in zip(weights, alone, strict=True):
+        weight.grad = other.grad = torch.randn(weight.shape, generator=random)
+        Muon([other], lr=0.1, momentum=0.5).step()
+    Muon(weights, lr=0.1, momentum=0.5).step()
+    torch.testing.assert_close(weights, alone)
 
 
 def test_zero_gradient_moves_nothing() -> None:

@@ -48,36 +48,45 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, weight.grad, lr=group["lr"], momentum=group["momentum"])
+                    alike.setdefault(weight.flatten(1).shape, []).append(weight)
+            for (rows, columns), weights in alike.items():
+                directions = [self._direction(weight, group["momentum"]) for weight in weights]
+                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+                # together: one alone is too small to keep a device busy
+                for weight, update in zip(weights, orthogonalize(torch.stack(directions)), strict=True):
+                    weight.add_(update.view(weight.shape), alpha=-rate)
         return loss
 
-    def _update(self, weight: Tensor, gradient: Tensor, *, lr: float, momentum: float) -> None:
+    def _direction(self, weight: Tensor, momentum: float) -> Tensor:
+        """The gradient as a matrix, with Nesterov's momentum."""
+        assert weight.grad is not None
         state = self.state[weight]
         if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        state["momentum"].mul_(momentum).add_(gradient)
-        direction = gradient.add(state["momentum"], alpha=momentum).flatten(1)
-        rows, columns = direction.shape
-        update = orthogonalize(direction).view(weight.shape)
-        weight.add_(update, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+            state["momentum"] = torch.zeros_like(weight.grad)
+        state["momentum"].mul_(momentum).add_(weight.grad)
+        return weight.grad.add(state["momentum"], alpha=momentum).flatten(1)
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of a matrix: singular values between about 0.7 and 1.2.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Nearly the orthogonal factor of each matrix: singular values between about 0.7 and 1.2.
 
     By Newton-Schulz iterations, which need products of matrices only (Jordan et al. 2024).
+
+    Args:
+        matrices: (N, rows, columns).
     """
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    factor: Tensor = matrix.T if is_tall else matrix
-    factor = factor / (factor.norm() + 1e-7)
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    factors: Tensor = matrices.mT if is_tall else matrices
+    factors = factors / (factors.norm(dim=(1, 2), keepdim=True) + 1e-7)
     first, third, fifth = QUINTIC
     for _ in range(ITERATIONS):
-        square = factor @ factor.T
-        mixed = torch.addmm(square, square, square, beta=third, alpha=fifth)
-        factor = torch.addmm(factor, mixed, factor, beta=first)
-    return factor.T if is_tall else factor
+        squares = factors @ factors.mT
+        mixed = torch.baddbmm(squares, squares, squares, beta=third, alpha=fifth)
+        factors = torch.baddbmm(factors, mixed, factors, beta=first)
+    return factors.mT if is_tall else factors
 
 
 def is_matrix(weight: Tensor) -> bool:
