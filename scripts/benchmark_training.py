@@ -113,8 +113,10 @@ class Silent:
 
 def ours(
     task: Task, data: LabelledData, fidelity: Fidelity, **recipe: Any
-) -> Callable[[int], dict[str, float]]:
-    """A function that runs one real trial in a study of its own and returns the seconds of each span.
+) -> Callable[[int], tuple[float, dict[str, float]]]:
+    """A function that runs one real trial in a study of its own.
+
+    It takes a seed and returns the validation accuracy and the seconds of each span.
 
     The storage is opened once, as by a worker. The pruner is the command's: it is asked, and a first
     trial is never stopped.
@@ -125,7 +127,7 @@ def ours(
     storage = open_storage(address)
     objectives = Objectives(directions={"accuracy": "maximize"})
 
-    def run(repeat: int) -> dict[str, float]:
+    def run(repeat: int) -> tuple[float, dict[str, float]]:
         # new ones each time: like every network of a search, this one has never been measured
         training = shared.make_training(**recipe)
         study = optuna.create_study(storage=storage, direction="maximize", pruner=training.pruner)
@@ -140,11 +142,12 @@ def ours(
             progress=Silent(),
             stop_reason=lambda: None,
         )
-        _, seconds = run_trial(study, objective)
+        ended, seconds = run_trial(study, objective)
+        assert ended.value is not None
         started = time.perf_counter()
         settle(address)
         seconds["tell"] += time.perf_counter() - started
-        return seconds
+        return ended.value, seconds
 
     return run
 
@@ -225,7 +228,7 @@ def compare_with_bare(task: Task, data: LabelledData, fidelity: Fidelity, repeat
     ratios, overheads, rates = [], [], []
     images = fidelity.epochs * int(fidelity.data_share * len(data.split("train")))
     for repeat in range(repeats):
-        theirs, spans = loop(repeat), trial(repeat)
+        theirs, (_, spans) = loop(repeat), trial(repeat)
         total = sum(spans.values())
         ratios.append(theirs / total)
         rates.append((images / total, images / theirs))
@@ -241,14 +244,15 @@ def compare_with_bare(task: Task, data: LabelledData, fidelity: Fidelity, repeat
 
 
 def one_side(arguments: argparse.Namespace) -> None:
-    """In a process of its own: train networks one after another; print images a second, without start-up."""
+    """In a process of its own: train networks one after another; print how long, and how well."""
     torch.set_num_threads(arguments.threads)
     tasks = [network(layer) for layer in arguments.layers.split(",")]
     data = shared.load_cifar(arguments.data, arguments.cache)
     fidelity = Fidelity(1, min(1.0, arguments.images / len(data.split("train"))))
-    trials: list[Callable[[int], Any]]
+    trials: list[Callable[[int], float]]
     if arguments.side == "ours":
-        trials = [ours(task, data, fidelity) for task in tasks]
+        runs = [ours(task, data, fidelity) for task in tasks]
+        trials = [lambda repeat, run=run: run(repeat)[0] for run in runs]
     else:
         import handwritten
 
@@ -256,7 +260,8 @@ def one_side(arguments: argparse.Namespace) -> None:
             Path(arguments.data), processes=arguments.loaders, batch_size=64, limit=arguments.images
         )
         trials = [
-            lambda repeat, task=task: handwritten.train(task.architecture, images, epochs=1) for task in tasks
+            lambda repeat, task=task: handwritten.train(task.architecture, images, epochs=1)[1].curve[-1]
+            for task in tasks
         ]
     for trial in trials:  # memory, caches and loader processes are warm
         trial(99)
@@ -266,9 +271,9 @@ def one_side(arguments: argparse.Namespace) -> None:
             print(json.dumps(mapped_memory(arguments.cache)), flush=True)
             continue
         started = time.perf_counter()
-        for trial in trials:
-            trial(repeat)
-        print(time.perf_counter() - started, flush=True)
+        accuracies = [trial(repeat) for trial in trials]
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "accuracies": accuracies}), flush=True)
 
 
 def mapped_memory(cache_dir: Path) -> dict[str, int]:
@@ -278,7 +283,11 @@ def mapped_memory(cache_dir: Path) -> dict[str, int]:
 
 
 class Side:
-    """Some processes that train the same, at the same time, when told to."""
+    """Some processes that train the same, at the same time, when told to.
+
+    Attributes:
+        accuracies: Validation accuracies of all that was trained.
+    """
 
     def __init__(
         self, side: str, arguments: argparse.Namespace, *, processes: int, threads: int, **options: Any
@@ -294,6 +303,7 @@ class Side:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         if side == "ours":  # as the command does
             environment.setdefault("GOMP_SPINCOUNT", "1000")
+        self.accuracies: list[float] = []
         self.processes = [
             subprocess.Popen(
                 [sys.executable, __file__, f"--side={side}", *words],
@@ -308,7 +318,10 @@ class Side:
 
     def seconds(self) -> float:
         """One repeat of every process, side by side; seconds of the slowest."""
-        return max(map(float, self._ask("go")))
+        answers = [json.loads(line) for line in self._ask("go")]
+        for answer in answers:
+            self.accuracies += answer["accuracies"]
+        return max(float(answer["seconds"]) for answer in answers)
 
     def memory(self) -> dict[str, float]:
         """MiB of the cache that each has mapped, and that all of them take together."""
@@ -345,7 +358,7 @@ class Side:
 def compare(
     arguments: argparse.Namespace, first: Side, second: Side, *, scale: float = 1.0
 ) -> dict[str, Any]:
-    """Seconds of the second over those of the first, in alternation."""
+    """Seconds of the second over those of the first, in alternation, and the mean accuracy of each."""
     first.wait_ready()
     second.wait_ready()
     ratios = []
@@ -358,6 +371,7 @@ def compare(
     return {
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
+        "accuracies": [round(statistics.mean(side.accuracies), 4) for side in (first, second)],
         "memory": memory,
     }
 

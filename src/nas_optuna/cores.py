@@ -97,5 +97,5 @@ def tune_process() -> None:
 
 @functools.cache
 def leave_out_lasting() -> None:
-    """Let Python's collector leave out what a first trial leaves behind: modules, caches, the data's names."""
+    """Let Python's collector skip what a first trial leaves behind: modules, caches, names of files."""
     gc.freeze()

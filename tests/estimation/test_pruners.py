@@ -39,13 +39,15 @@ def test_successive_halving_decides_as_optuna_does(steps: str, options: dict[str
 def test_successive_halving_reads_the_storage_at_rungs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(storage=storage, pruner=SuccessiveHalvingPruner(2, 3))
-    read = storage.get_trial_system_attrs
-    asked: list[int] = []
-    trial = study.ask()
+    read, reads = storage.get_trial_system_attrs, []
+    monkeypatch.setattr(storage, "get_trial_system_attrs", lambda key: reads.append(key) or read(key))
+    trial, asked = study.ask(), []
     for step in range(1, 10):
         trial.report(0.0, step)
-        monkeypatch.setattr(storage, "get_trial_system_attrs", lambda _: asked.append(step) or read(_))
+        reads.clear()
         trial.should_prune()
+        if reads:
+            asked.append(step)
     assert asked == [2, 6]
 
 

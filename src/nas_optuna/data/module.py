@@ -11,7 +11,7 @@ from nas_optuna.data.labelled import LabelledData, Split, SplitName
 from nas_optuna.data.loader import EvaluationLoader, Groups, TrainingLoader
 
 # numbers in the inputs of a batch without gradients: what fits a CPU's caches, or fills a GPU
-EVALUATED_ON_CPU, EVALUATED_ELSEWHERE = 3 * 2**17, 2**26
+EVALUATED_ON_CPU, EVALUATED_ELSEWHERE = 3 * 2**16, 2**26
 
 
 def evaluation_batch_size(device: torch.device, input_shape: tuple[int, ...]) -> int:
