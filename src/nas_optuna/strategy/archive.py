@@ -1,0 +1,150 @@
+"""Search strategy: what the trials of a study say: which points were judged, how good they are, which run."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna.strategy.parameters import Point
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one trial said about a point.
+
+    Attributes:
+        point: Its parameters.
+        values: One for each objective, more is better; empty where it was pruned or failed.
+        violation: How far it is beyond the constraints, in sum; 0 for a feasible point.
+        progress: Last step that it reported, and the value there, more is better; None without any.
+    """
+
+    point: Point
+    values: tuple[float, ...] = ()
+    violation: float = 0.0
+    progress: tuple[int, float] | None = None
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it was judged to the end and keeps to the constraints."""
+        return bool(self.values) and self.violation <= 0
+
+    @property
+    def standing(self) -> tuple[float, ...]:
+        """The larger, the better, as tuples compare.
+
+        Feasible ones by their first value; then pruned ones, those that got further first; then
+        those beyond a constraint, the nearest first; failed ones last.
+        """
+        if self.is_feasible:
+            return (3.0, self.values[0])
+        if self.violation > 0:
+            return (1.0, -self.violation)
+        return (2.0, *self.progress) if self.progress else (0.0,)
+
+    def dominates(self, other: Evaluation) -> bool:
+        """Whether it is at least as good in every objective, and better in one."""
+        pairs = list(zip(self.values, other.values, strict=True))
+        return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)
+
+
+class Archive:
+    """A study as a strategy sees it. Reading it again costs what is new, and a look at what runs.
+
+    Attributes:
+        distributions: Of every parameter that a trial was asked for, the latest.
+        evaluations: Of the finished trials, in the order in which they were read.
+        front: The feasible ones that none dominates; with one objective the best, or several as good.
+        running: Points of the trials that are not finished, as far as they have been asked.
+    """
+
+    def __init__(self) -> None:
+        self._study: Callable[[], optuna.Study | None] = lambda: None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+        self.evaluations: list[Evaluation] = []
+        self.front: list[Evaluation] = []
+        self.running: list[Point] = []
+        self._points: dict[tuple[str, ...], set[tuple[float, ...]]] = {}
+        self._seen: set[int] = set()
+        self._finished_below = 0
+
+    def read(self, study: optuna.Study, *, asking: int) -> None:
+        """Take up what a study's trials say.
+
+        Args:
+            study: Another one than before makes the archive start anew.
+            asking: The number of the trial that asks.
+        """
+        if self._study() is not study:
+            self._study = weakref.ref(study)
+            self._forget()
+        self.running = []
+        trials = study.get_trials(deepcopy=False)
+        for trial in trials[self._finished_below :]:
+            if trial.number != asking and trial.number not in self._seen:
+                self._take(trial, study.directions)
+        while self._finished_below in self._seen:
+            self._seen.discard(self._finished_below)
+            self._finished_below += 1
+
+    def knows(self, point: Point) -> bool:
+        """Whether a trial with these parameters would ask for a point that was judged, or is being judged.
+
+        A trial asks for some of them only where parameters depend on one another: it then follows
+        the one of before that agrees with the point in all that it was asked for.
+        """
+        return any(
+            all(name in point for name in names) and tuple(point[name] for name in names) in seen
+            for names, seen in self._points.items()
+        ) or any(
+            point.items() >= running.items()
+            for running in self.running
+            # one that was asked for a part as yet says nothing
+            if _names(running) in self._points
+        )
+
+    def _take(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> None:
+        self.distributions.update(trial.distributions)
+        point = {
+            name: float(trial.distributions[name].to_internal_repr(value))
+            for name, value in trial.params.items()
+        }
+        if not trial.state.is_finished():
+            self.running += [point] if point else []
+            return
+        self._seen.add(trial.number)
+        if not point:
+            return
+        evaluation = _evaluate(trial, point, directions)
+        self.evaluations.append(evaluation)
+        names = _names(point)
+        self._points.setdefault(names, set()).add(tuple(point[name] for name in names))
+        if evaluation.is_feasible and not any(other.dominates(evaluation) for other in self.front):
+            self.front = [other for other in self.front if not evaluation.dominates(other)] + [evaluation]
+
+
+def _names(point: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(sorted(point))
+
+
+def _evaluate(trial: FrozenTrial, point: Point, directions: Sequence[StudyDirection]) -> Evaluation:
+    signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions]
+    values: tuple[float, ...] = ()
+    if trial.state == TrialState.COMPLETE and trial.values is not None:
+        values = tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+    progress = None
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        step, value = max(trial.intermediate_values.items())
+        progress = (step, -math.inf if math.isnan(value) else signs[0] * value)
+    violation = sum(max(0.0, excess) for excess in trial.constraints.values())
+    return Evaluation(point, values, violation, progress)

@@ -1,0 +1,127 @@
+"""Search strategy: what our samplers have in common: they read the study and propose whole points."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+
+from nas_optuna.errors import check_number
+from nas_optuna.strategy.archive import Archive
+from nas_optuna.strategy.parameters import Parameter, Point
+
+TRIES = 200  # to find a point that is new, before a known one is taken
+
+Parameters = dict[str, Parameter]
+
+
+class PointSampler(optuna.samplers.BaseSampler):
+    """Proposes whole points from what the study's trials say; a subclass says which.
+
+    All parameters that any trial was asked for belong to a point: those that a trial does not ask
+    for are left aside. A parameter that is new to the study is drawn at random. The sampler keeps
+    nothing that the study does not tell, so any number of processes may share a study.
+
+    Args:
+        n_startup_trials: So many finished trials are drawn at random first.
+        seed: Of the sampler's random numbers; None for others each time.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
+
+    def __init__(self, *, n_startup_trials: int, seed: int | None = None) -> None:
+        check_number("strategy.n_startup_trials", n_startup_trials, whole=True, at_least=1)
+        self._n_startup_trials = n_startup_trials
+        self._random = np.random.default_rng(seed)
+        self._independent = optuna.samplers.RandomSampler(seed=seed)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._archive = Archive()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_archive", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
+
+    def reseed_rng(self) -> None:
+        """Draw other numbers than the processes and threads that this sampler was copied to."""
+        self._random = np.random.default_rng()
+        self._independent.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every parameter that a trial of the study was asked for."""
+        with self._lock:
+            self._archive.read(study, asking=trial.number)
+            return dict(self._archive.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A point of the search space."""
+        parameters = {name: Parameter(distribution) for name, distribution in search_space.items()}
+        if not parameters:
+            return {}
+        with self._lock:
+            self._archive.read(study, asking=trial.number)
+            is_early = len(self._archive.evaluations) < self._n_startup_trials
+            point = self._draw(parameters) if is_early else self._propose(parameters)
+        return {name: search_space[name].to_external_repr(point[name]) for name in search_space}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value of a parameter that no trial was asked for before."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    @abstractmethod
+    def _propose(self, parameters: Parameters) -> Point:
+        """A value for each parameter. The archive is up to date, and holds an evaluation."""
+
+    def _draw(self, parameters: Parameters) -> Point:
+        """A random point, new if one can be found."""
+        for _ in range(TRIES):
+            point = {name: parameter.draw(self._random) for name, parameter in parameters.items()}
+            if not self._archive.knows(point):
+                break
+        return point
+
+    def _mutate(self, parent: Point, parameters: Parameters) -> Point:
+        """A point that differs from a parent in one parameter, in more if those are all known."""
+        own = [name for name in parent if name in parameters]
+        movable = [name for name in own if parameters[name].levels != 1]
+        if not movable:
+            return self._draw(parameters)
+        child = self._complete(parent, parameters)
+        for attempt in range(TRIES):
+            # after as many tries as there are parameters, two or more changes
+            base = self._complete(parent, parameters) if attempt < len(movable) else child
+            name = movable[int(self._random.integers(len(movable)))]
+            child = {**base, name: parameters[name].change(base[name], self._random)}
+            if not self._archive.knows(child):
+                return child
+        return self._draw(parameters)
+
+    def _complete(self, point: Point, parameters: Parameters) -> dict[str, float]:
+        """A value for each parameter: the point's where it has one, else a random one."""
+        return {
+            name: point[name]
+            if name in point and parameter.contains(point[name])
+            else parameter.draw(self._random)
+            for name, parameter in parameters.items()
+        }
