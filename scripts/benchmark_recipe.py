@@ -7,7 +7,8 @@
 ``ablation`` trains one network on so many images with the default recipe, with plain SGD (one-cycle,
 crop and flip), and with one change at a time, and prints the validation accuracy: mean and standard
 error over seeds. ``epochs`` looks for the shortest schedule whose last validation accuracy is at
-least ``--accuracy``, with the default recipe and with plain SGD. The test split is not read.
+least ``--accuracy``, with the default recipe and with plain SGD, on a network of two blocks at each
+width. The test split is not read.
 
 The last line is one JSON object of the figures. Reads CIFAR-10 from a folder of
 ``train/class/*`` and ``test/class/*`` images, or downloads it there.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import time
@@ -36,7 +38,7 @@ from torch import Tensor, nn
 from nas_optuna.estimation import Classifier, Fidelity, Training
 from nas_optuna.space import Architecture, Block, Network, Stem
 
-LENGTHS = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 30)
+FIRST_EPOCHS, MOST_EPOCHS = 6, 40
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0, "norm_momentum": 0.1}
 # progressive resizing makes a step cheaper: what the time that it saves buys
 LONGER = 1.45
@@ -131,18 +133,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def fixed_network(widths: tuple[int, ...]) -> Architecture:
-    """Stem, then a residual block of a 3 x 3 convolution at each width."""
+def fixed_network(depth: int) -> Architecture:
+    """Stem, then so many residual blocks of a 3 x 3 convolution at each of the widths 24, 48 and 96."""
     blocks = [
-        Block("conv", width, stride, residual=True, choices={"kernel": 3})
-        for width, stride in zip(widths, (1, 2, 2), strict=True)
+        Block("conv", width, stride if index == 0 else 1, residual=True, choices={"kernel": 3})
+        for width, stride in ((24, 1), (48, 2), (96, 2))
+        for index in range(depth)
     ]
     return Architecture(Stem(16), tuple(blocks))
 
 
-def train(
-    root: str, cache_dir: Path, widths: tuple[int, ...], name: str, images: float, seed: int
-) -> dict[str, Any]:
+def train(root: str, cache_dir: Path, depth: int, name: str, images: float, seed: int) -> dict[str, Any]:
     """One training; returns its last validation accuracy and seconds."""
     torch.set_num_threads(1)
     change = dict(VARIANTS[name])
@@ -159,7 +160,7 @@ def train(
     fidelity = Fidelity(epochs, data_share=min(1.0, images / count / epochs), validation_images=500)
     started = time.perf_counter()
     module: Classifier = training.fit(
-        fixed_network(widths), data, fidelity=fidelity, seed=seed, callbacks=callbacks
+        fixed_network(depth), data, fidelity=fidelity, seed=seed, callbacks=callbacks
     )
     return {"accuracy": module.curve[-1], "seconds": time.perf_counter() - started}
 
@@ -168,9 +169,7 @@ def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: 
     """Every variant with every seed."""
     chosen = arguments.variants.split(";") if arguments.variants else list(VARIANTS)
     jobs = {
-        (name, seed): pool.submit(
-            train, arguments.data, cache_dir, (24, 48, 96), name, arguments.images, seed
-        )
+        (name, seed): pool.submit(train, arguments.data, cache_dir, 1, name, arguments.images, seed)
         for seed in range(arguments.seeds)
         for name in chosen
     }
@@ -202,16 +201,21 @@ def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache
 
 
 def shortest(root: str, cache_dir: Path, name: str, seed: int, accuracy: float) -> dict[str, Any]:
-    """Bisection over schedule lengths."""
+    """The number of epochs that is enough where one less is not; longer is taken to be better."""
     images = len(shared.load_cifar(root, cache_dir).split("train"))
-    low, high, tried = 0, len(LENGTHS) - 1, {}
-    while low < high:
-        middle = (low + high) // 2 if tried else (low + high) // 3
-        result = train(root, cache_dir, (32, 64, 128), name, LENGTHS[middle] * images, seed)
-        tried[LENGTHS[middle]] = {key: round(value, 4) for key, value in result.items()}
-        print(f"  {name}, seed {seed}, {LENGTHS[middle]} epochs: {result['accuracy']:.4f}", flush=True)
-        low, high = (low, middle) if result["accuracy"] >= accuracy else (middle + 1, high)
-    return {"epochs": LENGTHS[low], "tried": tried}
+    too_few, enough, epochs, tried = 0, MOST_EPOCHS, FIRST_EPOCHS, {}
+    while enough - too_few > 1:
+        result = train(root, cache_dir, 2, name, epochs * images, seed)
+        tried[epochs] = {key: round(value, 4) for key, value in result.items()}
+        print(f"  {name}, seed {seed}, {epochs} epochs: {result['accuracy']:.4f}", flush=True)
+        if result["accuracy"] >= accuracy:
+            enough = epochs
+        else:
+            too_few = epochs
+        # four times as long halves the errors, roughly
+        guess = math.ceil(epochs * ((1 - result["accuracy"]) / (1 - accuracy)) ** 2)
+        epochs = min(max(guess, too_few + 1), enough - 1)
+    return {"epochs": enough, "tried": tried}
 
 
 def spread(values: list[float]) -> tuple[float, float]:
