@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import gc
@@ -99,3 +100,5 @@ def tune_process() -> None:
 def leave_out_lasting() -> None:
     """Let Python's collector skip what a first trial leaves behind: modules, caches, names of files."""
     gc.freeze()
+    # not at the end: only what is collected closes its database
+    atexit.register(gc.unfreeze)
