@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import optuna
 import pytest
@@ -11,14 +13,14 @@ from nas_optuna.estimation import SuccessiveHalvingPruner
 STEPS = {"every": range(1, 28), "every third": range(3, 28, 3), "few": (1, 5, 26)}
 
 
-def stops(pruner: optuna.pruners.BasePruner, steps: object) -> list[int | None]:
+def stops(pruner: optuna.pruners.BasePruner, steps: Iterable[int]) -> list[int | None]:
     """At which step each of 30 trials with random curves was stopped."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     curves = np.random.default_rng(0).random((30, 28)).cumsum(axis=1)
     found: list[int | None] = []
     for curve in curves:
         trial, stopped = study.ask(), None
-        for step in steps:  # type: ignore[attr-defined]
+        for step in steps:
             trial.report(curve[step], step)
             if trial.should_prune():
                 stopped = step
@@ -52,5 +54,5 @@ def test_successive_halving_reads_the_storage_at_rungs_alone(monkeypatch: pytest
 
 
 def test_successive_halving_wants_a_first_rung() -> None:
-    with pytest.raises(InputError, match=r"estimation\.pruner\.min_resource: 'auto' must be a whole number"):
-        SuccessiveHalvingPruner("auto", 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"estimation\.pruner\.min_resource: 0 must be a whole number"):
+        SuccessiveHalvingPruner(0, 3)

@@ -6,7 +6,6 @@ import itertools
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,6 @@ from nas_optuna.strategy import EvolutionSampler, LocalSearchSampler
 
 NAMES = nas_optuna.strategy.__all__
 every_sampler = pytest.mark.parametrize("name", NAMES)
-
-Make = Callable[..., optuna.samplers.BaseSampler]
 
 
 def make(name: str, seed: int = 0) -> optuna.samplers.BaseSampler:
@@ -162,7 +159,8 @@ def test_sampler_learns_from_trials_that_are_all_infeasible(name: str) -> None:
         return 0.0
 
     study.optimize(objective, n_trials=80)
-    assert min(trial.constraints["limit"] for trial in study.trials) <= 0
+    # of random ones one in 146: four of them would be found once in 430 times
+    assert sum(trial.constraints["limit"] <= 0 for trial in study.trials) >= 4
 
 
 @every_sampler

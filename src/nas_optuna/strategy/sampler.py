@@ -24,8 +24,8 @@ class PointSampler(optuna.samplers.BaseSampler):
     """Proposes whole points from what the study's trials say; a subclass says which.
 
     All parameters that any trial was asked for belong to a point: those that a trial does not ask
-    for are left aside. A parameter that is new to the study is drawn at random. The sampler keeps
-    nothing that the study does not tell, so any number of processes may share a study.
+    for are left aside. A parameter that is new to the study is drawn at random. What was found is read
+    from the study, so any number of processes may share one, and a new one takes it up.
 
     Args:
         n_startup_trials: So many finished trials are drawn at random first.
