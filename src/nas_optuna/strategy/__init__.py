@@ -2,5 +2,6 @@
 
 from nas_optuna.strategy.evolution import EvolutionSampler
 from nas_optuna.strategy.local import LocalSearchSampler
+from nas_optuna.strategy.predictor import PredictorSampler
 
-__all__ = ["EvolutionSampler", "LocalSearchSampler"]
+__all__ = ["EvolutionSampler", "LocalSearchSampler", "PredictorSampler"]

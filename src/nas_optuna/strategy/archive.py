@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -22,21 +23,26 @@ class Evaluation:
     Attributes:
         point: Its parameters.
         values: One for each objective, more is better; empty where it was pruned or failed.
-        violation: How far it is beyond the constraints, in sum; 0 for a feasible point.
+        constraints: By name; kept where it is 0 or less.
         progress: Last step that it reported, and the value there, more is better; None without any.
     """
 
     point: Point
     values: tuple[float, ...] = ()
-    violation: float = 0.0
+    constraints: Mapping[str, float] = field(default_factory=dict)
     progress: tuple[int, float] | None = None
+
+    @functools.cached_property
+    def violation(self) -> float:
+        """How far it is beyond the constraints, in sum; 0 for a feasible point."""
+        return sum(max(0.0, excess) for excess in self.constraints.values())
 
     @property
     def is_feasible(self) -> bool:
         """Whether it was judged to the end and keeps to the constraints."""
         return bool(self.values) and self.violation <= 0
 
-    @property
+    @functools.cached_property
     def standing(self) -> tuple[float, ...]:
         """The larger, the better, as tuples compare.
 
@@ -62,6 +68,7 @@ class Archive:
         distributions: Of every parameter that a trial was asked for, the latest.
         evaluations: Of the finished trials, in the order in which they were read.
         front: The feasible ones that none dominates; with one objective the best, or several as good.
+        read_for: The number of the trial that asked last.
         running: Points of the trials that are not finished, as far as they have been asked.
     """
 
@@ -88,6 +95,7 @@ class Archive:
         if self._study() is not study:
             self._study = weakref.ref(study)
             self._forget()
+        self.read_for = asking
         self.running = []
         trials = study.get_trials(deepcopy=False)
         for trial in trials[self._finished_below :]:
@@ -146,5 +154,4 @@ def _evaluate(trial: FrozenTrial, point: Point, directions: Sequence[StudyDirect
     if trial.state == TrialState.PRUNED and trial.intermediate_values:
         step, value = max(trial.intermediate_values.items())
         progress = (step, -math.inf if math.isnan(value) else signs[0] * value)
-    violation = sum(max(0.0, excess) for excess in trial.constraints.values())
-    return Evaluation(point, values, violation, progress)
+    return Evaluation(point, values, trial.constraints, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas_optuna.errors import check_number
 from nas_optuna.strategy.archive import Evaluation
+from nas_optuna.strategy.description import Describe
 from nas_optuna.strategy.parameters import Point
 from nas_optuna.strategy.sampler import Parameters, PointSampler
 
@@ -20,15 +21,23 @@ class EvolutionSampler(PointSampler):
         population_size: How many trials are young; the first so many are random.
         sample_size: How many of them compete to be the parent.
         seed: Of the sampler's random numbers; None for others each time.
+        describe: See ``PointSampler``.
 
     Raises:
         InputError: A size is not a positive whole number, or the sample is larger than the population.
     """
 
-    def __init__(self, *, population_size: int = 10, sample_size: int = 5, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        population_size: int = 10,
+        sample_size: int = 5,
+        seed: int | None = None,
+        describe: Describe | None = None,
+    ) -> None:
         check_number("strategy.population_size", population_size, whole=True, at_least=1)
         check_number("strategy.sample_size", sample_size, whole=True, at_least=1, at_most=population_size)
-        super().__init__(n_startup_trials=population_size, seed=seed)
+        super().__init__(n_startup_trials=population_size, seed=seed, describe=describe)
         self._population_size, self._sample_size = population_size, sample_size
 
     def _propose(self, parameters: Parameters) -> Point:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas_optuna.strategy.archive import Evaluation
+from nas_optuna.strategy.description import Describe
 from nas_optuna.strategy.parameters import Point
 from nas_optuna.strategy.sampler import Parameters, PointSampler
 
@@ -20,22 +21,21 @@ class LocalSearchSampler(PointSampler):
     Args:
         n_startup_trials: Random trials, of which the best is the first start.
         seed: Of the sampler's random numbers; None for others each time.
+        describe: See ``PointSampler``.
 
     Raises:
         InputError: ``n_startup_trials`` is not a positive whole number.
     """
 
-    def __init__(self, *, n_startup_trials: int = 10, seed: int | None = None) -> None:
-        super().__init__(n_startup_trials=n_startup_trials, seed=seed)
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        self._evaluations: list[Evaluation] = []  # the archive's own
-        self._begin()
+    def __init__(
+        self, *, n_startup_trials: int = 10, seed: int | None = None, describe: Describe | None = None
+    ) -> None:
+        super().__init__(n_startup_trials=n_startup_trials, seed=seed, describe=describe)
 
     def _begin(self) -> None:
+        super()._begin()
         self._centre: Evaluation | None = None
-        self._read, self._failures = 0, 0
+        self._judged, self._failures = 0, 0
 
     def _propose(self, parameters: Parameters) -> Point:
         front = self._archive.front
@@ -46,7 +46,7 @@ class LocalSearchSampler(PointSampler):
             centres = [self._centre] if self._centre else []
         for centre in centres:
             neighbours = self._neighbours(centre.point, parameters)
-            unknown = [neighbour for neighbour in neighbours if not self._archive.knows(neighbour)]
+            unknown = [neighbour for neighbour in neighbours if self._is_eligible(neighbour)]
             # where there are numbers without steps, there is always another neighbour
             if unknown and self._failures < PATIENCE * len(neighbours):
                 return unknown[int(self._random.integers(len(unknown)))]
@@ -55,18 +55,15 @@ class LocalSearchSampler(PointSampler):
 
     def _walk(self) -> None:
         """Go where the trials since the last look lead."""
-        if self._evaluations is not self._archive.evaluations:  # of another study
-            self._evaluations = self._archive.evaluations
-            self._begin()
-        news = self._evaluations[self._read :]
-        if self._read == 0:  # the best of the random ones, or of a study that goes on
+        news = self._archive.evaluations[self._judged :]
+        if self._judged == 0:  # the best of the random ones, or of a study that goes on
             news = [max(news, key=lambda evaluation: evaluation.standing)]
         for evaluation in news:
             if self._centre is None or self._is_better_neighbour(evaluation, self._centre):
                 self._centre, self._failures = evaluation, 0
             else:
                 self._failures += 1
-        self._read = len(self._evaluations)
+        self._judged = len(self._archive.evaluations)
 
     @staticmethod
     def _is_better_neighbour(evaluation: Evaluation, centre: Evaluation) -> bool:

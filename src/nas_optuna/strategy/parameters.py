@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,6 +20,8 @@ STEPS = (0.02, 0.2)  # on the scale of a continuous parameter: the smallest and 
 
 # values in Optuna's internal representation: numbers, for a categorical parameter the option's index
 Point = Mapping[str, float]
+
+NumberOrArray = TypeVar("NumberOrArray", float, NDArray[np.float64])
 
 
 class Parameter:
@@ -79,12 +83,50 @@ class Parameter:
             value = self._level(round((value - self._low) / self._step))
         return min(max(value, self._low), self._high)
 
-    def share(self, value: float) -> float:
-        """Where a value lies on the scale, from 0 to 1."""
+    def share(self, value: NumberOrArray) -> NumberOrArray:
+        """Where a value, or each of several, lies on the scale, from 0 to 1."""
         if self._high == self._low:
-            return 0.5
+            return value * 0 + 0.5
         low, high = self._on_scale(self._low), self._on_scale(self._high)
-        return (self._on_scale(value) - low) / (high - low)
+        return ((np.log(value) if self._log else value) - low) / (high - low)
+
+    def columns(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
+        """Values as coordinates: equal ones lie together, others apart, those without a value in between.
+
+        Options are corners of a simplex, numbers a line; options that are numbers are both.
+
+        Args:
+            values: Shape ``[points]``; NaN for a point without the parameter.
+
+        Returns:
+            Shape ``[points, columns]``, and the group of each column, from 0.
+        """
+        columns, groups = [], []
+        if not self.ordered:
+            assert self.levels is not None
+            columns.append((values[:, None] == np.arange(self.levels)) / math.sqrt(2))
+            groups += [0] * self.levels
+        scale = self._line()
+        if scale is not None:
+            known = np.isfinite(values)
+            index = np.where(known, values, 0.0)
+            line = scale[index.astype(int)] if not self.ordered else self.share(index)
+            group = groups[-1] + 1 if groups else 0
+            columns += [np.where(known, line, 0.5)[:, None], np.where(known, 0.0, 0.5)[:, None]]
+            groups += [group, group]
+        return np.concatenate(columns, axis=1), groups
+
+    def _line(self) -> NDArray[np.float64] | None:
+        """Where options that are numbers lie from 0 to 1, by their order; None where they are not."""
+        if self.ordered:
+            return np.empty(0)
+        assert isinstance(self.distribution, CategoricalDistribution)
+        choices = self.distribution.choices
+        if len(choices) < 3 or not all(
+            isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices
+        ):
+            return None
+        return np.argsort(np.argsort(np.array(choices, dtype=float))) / (len(choices) - 1)
 
     def contains(self, value: float) -> bool:
         """Whether the parameter has the value; a range may have changed since."""

@@ -1,4 +1,4 @@
-"""Search strategy: the surrogate of the predictor, a Gaussian process over points and what follows from them."""
+"""Search strategy: the predictor's surrogate, a Gaussian process over points and what follows from them."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class GaussianProcess:
                 options={"maxiter": MOST_ITERATIONS},
             )
             self._parameters = found.x
-        covariance = sum(self._covariances(distances, self._parameters))
+        covariance = np.sum(self._covariances(distances, self._parameters), axis=0)
         _, inverse, _ = self._invert(covariance, np.exp(self._parameters[-1]))
         self._inverse, self._weights = inverse, inverse @ standard
 
     def predict(self, inputs: Sequence[Array]) -> tuple[Array, Array]:
         """Mean and standard deviation of what is behind the noise, each of shape ``[points]``."""
         rates, amplitudes = np.exp(self._parameters[: self._rates]), self._amplitudes(self._parameters)
-        covariance, first = 0.0, 0
+        covariance, first = np.zeros((len(inputs[0]), len(self._inputs[0]))), 0
         for component, amplitude, columns, known in zip(
             self._components, amplitudes, inputs, self._inputs, strict=True
         ):
@@ -140,7 +140,7 @@ class GaussianProcess:
         """Negative logarithm of the hyperparameters' probability, but for a constant, and its gradient."""
         covariances = self._covariances(distances, parameters)
         noise = float(np.exp(parameters[-1]))
-        determinant, inverse, succeeded = self._invert(sum(covariances), noise)
+        determinant, inverse, succeeded = self._invert(np.sum(covariances, axis=0), noise)
         if not succeeded:
             return 1e10, np.zeros_like(parameters)
         weights = inverse @ targets
@@ -161,4 +161,5 @@ def _squared(left: Array, right: Array) -> Array:
     """Squared distances between rows: shape ``[left, right]``."""
     product = left @ right.T
     both = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None]
-    return np.maximum(both - 2 * product, 0.0)
+    squared: Array = np.maximum(both - 2 * product, 0.0)
+    return squared

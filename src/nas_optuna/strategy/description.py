@@ -1,0 +1,26 @@
+"""Search strategy: what a search space may tell of a point, beside its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a point means.
+
+    Attributes:
+        identity: Equal for points that mean the same: only one of them is asked for.
+        features: Numbers that help to predict its worth, as many for each point.
+        is_allowed: Whether it keeps the limits that are known beforehand.
+    """
+
+    identity: Hashable
+    features: tuple[float, ...] = ()
+    is_allowed: bool = True
+
+
+# from the parameters of a trial; some may be missing where they depend on one another
+Describe = Callable[[Mapping[str, Any]], Description]
