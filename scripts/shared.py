@@ -28,6 +28,12 @@ def configuration(experiment: str) -> DictConfig:
         return compose("config", overrides=[f"+experiment={experiment}", "study_name=benchmark"])
 
 
+def strategy(name: str) -> DictConfig:
+    """What `strategy=...` chooses."""
+    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
+        return compose("config", overrides=[f"strategy={name}", "study_name=benchmark"]).strategy
+
+
 def make_training(kind: type[Training] = Training, **changes: Any) -> Training:
     """The command's training on the CPU, with its pruner, which stops no first trial, and some changes."""
     config = configuration("cifar")

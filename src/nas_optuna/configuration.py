@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nas_optuna.errors import InputError
 from nas_optuna.space import Space
+from nas_optuna.strategy import Describe, PointSampler
 from nas_optuna.study import derive_seed
 
 
@@ -44,19 +45,24 @@ def build_space(config: DictConfig) -> Space:
     return space
 
 
-def build_sampler(config: DictConfig, *, existing: int, worker: int = 0) -> optuna.samplers.BaseSampler:
+def build_sampler(
+    config: DictConfig, *, existing: int, worker: int = 0, describe: Describe | None = None
+) -> optuna.samplers.BaseSampler:
     """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks.
 
     Args:
         config: The whole configuration.
         existing: Trials of the study.
         worker: Number of the worker, from 0; each draws other networks.
+        describe: Tells a strategy of ours what a point means.
     """
     parts = (config.seed, existing, worker) if worker else (config.seed, existing)
     seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
     sampler = build(config, "strategy", **seeded)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
+    if isinstance(sampler, PointSampler):
+        sampler.describe = describe
     return sampler
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
-import pytorch_lightning as pl
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
@@ -16,17 +15,19 @@ from nas_optuna.data import LabelledData
 from nas_optuna.estimation import (
     COSTS,
     EpochCallback,
+    Estimator,
     Fidelity,
     Objectives,
     PruningCallback,
     Stopwatch,
-    Training,
     is_out_of_memory,
 )
-from nas_optuna.space import Architecture, Costs, Space, measure_costs
+from nas_optuna.space import Architecture, Space, measure_costs
 from nas_optuna.study import derive_seed, is_feasible, this_worker
 
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+
+Measures = Mapping[str, float]
 
 
 class Progress(Protocol):
@@ -65,7 +66,7 @@ class Objective:
 
     space: Space
     data: LabelledData
-    training: Training
+    training: Estimator
     objectives: Objectives
     fidelity: Fidelity
     seed: int
@@ -92,20 +93,21 @@ class Objective:
             costs = measure_costs(
                 architecture, input_shape=self.data.input_shape, classes=len(self.data.classes)
             )
+            measures = {name: getattr(costs, name) for name in COSTS} | self.training.measure(architecture)
         with self.stopwatch.span("report"):
             trial.set_user_attr("network", str(architecture))
             trial.set_user_attr("hash", architecture.hash)
-            for name in COSTS:
-                trial.set_user_attr(name, getattr(costs, name))
+            for name, measure in measures.items():
+                trial.set_user_attr(name, measure)
         self.progress.running(f"trial {trial.number}: {architecture}")
         return (
-            self._refuse_oversized(trial, costs)
+            self._refuse_oversized(trial, measures)
             or self._reuse_twin(trial, architecture)
-            or self._train(trial, architecture, costs)
+            or self._train(trial, architecture, measures)
         )
 
-    def _refuse_oversized(self, trial: optuna.Trial, costs: Costs) -> tuple[float, ...] | None:
-        excess = self.objectives.excess(costs)
+    def _refuse_oversized(self, trial: optuna.Trial, measures: Measures) -> tuple[float, ...] | None:
+        excess = self.objectives.excess(measures)
         # one for all limits, and where there is none as well: limits may change when a study goes on,
         # and GPSampler wants the same constraints in every trial
         trial.set_constraint("limits", max(excess.values(), default=-1.0))
@@ -115,7 +117,7 @@ class Objective:
         trial.set_user_attr("untrained", True)
         limit = self.objectives.limits[over[0]]
         return self._infeasible(
-            trial, costs, f"{over[0]} {getattr(costs, over[0]):,} > {limit:,.0f}", trained=0.0
+            trial, measures, f"{over[0]} {measures[over[0]]:,} > {limit:,.0f}", trained=0.0
         )
 
     def _reuse_twin(self, trial: optuna.Trial, architecture: Architecture) -> tuple[float, ...] | None:
@@ -132,7 +134,9 @@ class Objective:
         trial.set_constraint("trained", 0.0)
         return tuple(twins[0].values)
 
-    def _train(self, trial: optuna.Trial, architecture: Architecture, costs: Costs) -> tuple[float, ...]:
+    def _train(
+        self, trial: optuna.Trial, architecture: Architecture, measures: Measures
+    ) -> tuple[float, ...]:
         seed = derive_seed(self.seed, trial.number)
         trial.set_user_attr("seed", seed)
         # Optuna takes no intermediate values where there are several objectives
@@ -140,7 +144,7 @@ class Objective:
         epoch = EpochCallback(
             lambda number, accuracy: self.progress.epoch(number, accuracy, self.fidelity.epochs)
         )
-        callbacks: list[pl.Callback] = [epoch] + ([pruning] if pruning else [])
+        callbacks: list[Any] = [epoch, pruning] if pruning else [epoch]
         try:
             module = self.training.fit(
                 architecture,
@@ -155,10 +159,10 @@ class Objective:
             if not is_out_of_memory(error):
                 raise
             garbage_collection_cuda()
-            return self._infeasible(trial, costs, "out of memory", trained=1.0)
+            return self._infeasible(trial, measures, "out of memory", trained=1.0)
         trial.set_user_attr("execution", str(module.execution))
         if module.diverged:
-            return self._infeasible(trial, costs, "diverged", trained=1.0)
+            return self._infeasible(trial, measures, "diverged", trained=1.0)
         if pruning is None:
             trial.set_user_attr("curve", [round(accuracy, 4) for accuracy in module.curve])
         if module.stopped == INTERRUPTED:
@@ -170,14 +174,14 @@ class Objective:
         if pruning is not None and pruning.pruned:
             raise optuna.TrialPruned
         trial.set_constraint("trained", 0.0)
-        return self.objectives.values(accuracy=module.curve[-1], costs=costs)
+        return self.objectives.values(accuracy=module.curve[-1], measures=measures)
 
     def _infeasible(
-        self, trial: optuna.Trial, costs: Costs, reason: str, *, trained: float
+        self, trial: optuna.Trial, measures: Measures, reason: str, *, trained: float
     ) -> tuple[float, ...]:
         trial.set_user_attr("infeasible", reason)
         trial.set_constraint("trained", trained)
-        return self.objectives.values(accuracy=1 / len(self.data.classes), costs=costs)
+        return self.objectives.values(accuracy=1 / len(self.data.classes), measures=measures)
 
 
 def rebuild(space: Space, trial: FrozenTrial) -> Architecture:

@@ -13,17 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData
+from nas_optuna.description import NetworkDescription
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
     EXECUTIONS_FILE,
+    Estimator,
     Execution,
     Executions,
     Fidelity,
     Objectives,
     Plan,
     PlanSettings,
-    Training,
     make_plan,
 )
 from nas_optuna.results import FinalSettings
@@ -62,7 +63,7 @@ class Parts:
     objectives: Objectives
     space: Space
     data: LabelledData
-    training: Training
+    training: Estimator
     plan: Plan
     study: optuna.Study
     workers: int
@@ -115,9 +116,16 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         )
     study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
     planned = _planned(config, plan.fidelity)
-    training: Training = build(planned, "estimation")
+    training: Estimator = build(planned, "estimation")
     training.executions = open_training.executions
     study.pruner = training.pruner
+    study.sampler = build_sampler(
+        config,
+        existing=len(study.get_trials(deepcopy=False)),
+        describe=NetworkDescription(
+            space, objectives, training, input_shape=data.input_shape, classes=len(data.classes)
+        ),
+    )
     _enqueue(study, seeds)
     return Parts(
         budget=budget,
@@ -158,11 +166,10 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
     space = {name: value for name, value in plain(config, "space").items() if name != "seeds"}
     check_same(study, {"space": space, "data": images, "estimation": estimation})
     sweep_dead(study)
-    study.sampler = build_sampler(config, existing=len(study.get_trials(deepcopy=False)))
     return study
 
 
-def _recall_plan(study: optuna.Study, training: Training) -> Plan | None:
+def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
     """The plan of a study that has trials; what the command sets by hand must agree with it."""
     known: dict[str, Any] | None = study.user_attrs.get("plan")
     if known is None or not study.get_trials(deepcopy=False):
@@ -219,10 +226,10 @@ def _enqueue(study: optuna.Study, seeds: dict[str, dict[str, Any]]) -> None:
             study.enqueue_trial(values, user_attrs={"seed_network": label})
 
 
-def _check_training(config: DictConfig) -> Training:
+def _check_training(config: DictConfig) -> Estimator:
     """The training with its length still open; its pruner is checked at some length, and left out."""
-    build(_planned(config, Fidelity(config.estimation.epochs or DEFAULT_EPOCHS)), "estimation")
-    training: Training = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+    training: Estimator = build(config, "estimation", pruner=optuna.pruners.NopPruner())
+    build(_planned(config, Fidelity(training.epochs or DEFAULT_EPOCHS)), "estimation")
     return training
 
 

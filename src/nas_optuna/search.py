@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
-from nas_optuna.estimation import Fidelity, plan_final
+from nas_optuna.estimation import Fidelity, Table, plan_final
 from nas_optuna.files import write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
@@ -252,7 +252,8 @@ class Search:
             say(text)
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
-            say(f"the trained network: {self._parts.folder / 'final'}")
+            if not isinstance(self._parts.training, Table):
+                say(f"the trained network: {self._parts.folder / 'final'}")
         say(f"summary: {self._parts.folder / 'summary.json'}")
         say(f"look at the study: {dashboard_command(self._parts.storage)}")
 
@@ -312,6 +313,8 @@ class Search:
         timeout, final = self._parts.budget.timeout, self._parts.final
 
         def fidelity() -> Fidelity:
+            if isinstance(self._parts.training, Table):
+                return self._parts.plan.fidelity
             if timeout is None or final.epochs is not None:
                 return Fidelity(final.epochs or 2 * self._parts.plan.fidelity.epochs, final.data_share or 1.0)
             # what the comparison left is the winner's

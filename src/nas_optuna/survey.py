@@ -231,7 +231,7 @@ class Survey:
             fitting = sum(getattr(cost, name) <= limit for cost in costs)
             yield f"{name} at most {limit:,.0f}: {_share(fitting, len(costs))}"
         if len(limits) > 1:
-            fitting = sum(max(self._objectives.excess(cost).values()) <= 0 for cost in costs)
+            fitting = sum(max(self._objectives.excess(vars(cost)).values()) <= 0 for cost in costs)
             yield f"all limits: {_share(fitting, len(costs))}"
 
     def _latencies(self, shown: dict[str, Architecture]) -> None:

@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial
 from nas_optuna.configuration import build, build_sampler, build_space
 from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
-from nas_optuna.estimation import EXECUTIONS_FILE, Executions, Fidelity, Objectives, Training
+from nas_optuna.description import NetworkDescription
+from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.study import open_storage
 
@@ -112,15 +113,23 @@ def end_with_parent(*, grace: float) -> None:
 def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
     config = OmegaConf.create(job.config)
     objectives: Objectives = build(config, "objective")
-    training: Training = build(config, "estimation")
+    training: Estimator = build(config, "estimation")
     training.executions = Executions(Path(config.study_dir) / EXECUTIONS_FILE)
     study = optuna.load_study(
         study_name=config.study_name, storage=open_storage(config.storage), pruner=training.pruner
     )
     existing = len(study.get_trials(deepcopy=False))
-    study.sampler = build_sampler(config, existing=existing, worker=job.index)
+    space = build_space(config)
+    study.sampler = build_sampler(
+        config,
+        existing=existing,
+        worker=job.index,
+        describe=NetworkDescription(
+            space, objectives, training, input_shape=job.data.input_shape, classes=len(job.data.classes)
+        ),
+    )
     objective = Objective(
-        space=build_space(config),
+        space=space,
         data=job.data,
         training=training,
         objectives=objectives,

@@ -7,6 +7,7 @@ from nas_optuna.data.images import ImageData
 from nas_optuna.data.labelled import LabelledData, Split
 from nas_optuna.data.loader import Batch, EvaluationLoader, Groups, TrainingLoader, steps_per_epoch
 from nas_optuna.data.module import TrainingData, evaluation_batch_size
+from nas_optuna.data.nothing import NoData
 from nas_optuna.data.series import TimeSeries
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ImageData",
     "ImageFolder",
     "LabelledData",
+    "NoData",
     "Split",
     "TimeSeries",
     "TorchvisionData",

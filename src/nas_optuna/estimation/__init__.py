@@ -6,8 +6,12 @@ from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
 from nas_optuna.estimation.pruners import SuccessiveHalvingPruner
+from nas_optuna.estimation.table import LookedUp, Table
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
+
+# what searches ask of what a network is worth
+Estimator = Training | Table
 
 __all__ = [
     "COSTS",
@@ -18,9 +22,11 @@ __all__ = [
     "Choice",
     "Classifier",
     "EpochCallback",
+    "Estimator",
     "Execution",
     "Executions",
     "Fidelity",
+    "LookedUp",
     "Objectives",
     "Plan",
     "PlanSettings",
@@ -29,6 +35,7 @@ __all__ = [
     "Recipe",
     "Stopwatch",
     "SuccessiveHalvingPruner",
+    "Table",
     "Training",
     "is_out_of_memory",
     "make_plan",

@@ -29,10 +29,15 @@ class PruningCallback(pl.Callback):
         if trainer.should_stop or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
+        if self.judged(epoch, pl_module.curve[-1], is_last=epoch == trainer.max_epochs):
+            trainer.should_stop = True
+
+    def judged(self, epoch: int, accuracy: float, *, is_last: bool) -> bool:
+        """Report an epoch's accuracy; whether the training shall stop."""
         with self._stopwatch.span("report"):
-            self._trial.report(pl_module.curve[-1], epoch)
-            if epoch != trainer.max_epochs and self._may_prune and self._trial.should_prune():
-                self.pruned = trainer.should_stop = True
+            self._trial.report(accuracy, epoch)
+            self.pruned = not is_last and self._may_prune and self._trial.should_prune()
+        return self.pruned
 
 
 class EpochCallback(pl.Callback):
@@ -48,3 +53,8 @@ class EpochCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         self._on_epoch(trainer.current_epoch + 1, pl_module.curve[-1] if pl_module.curve else None)
+
+    def judged(self, epoch: int, accuracy: float, *, is_last: bool) -> bool:
+        """Tell of an epoch; never stops a training."""
+        self._on_epoch(epoch, accuracy)
+        return False

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import optuna
 
 from nas_optuna.errors import InputError, check_number, check_one_of
-from nas_optuna.space import Costs
 
 COSTS = ("macs", "params", "memory", "size")
-MEASURES = ("accuracy", *COSTS)
+MEASURES = ("accuracy", *COSTS, "latency")
 
 
 class Objectives:
     """Directions of the study and limits on costs.
 
     Args:
-        directions: ``accuracy``, ``macs``, ``params``, ``memory`` or ``size`` to ``maximize`` or
-            ``minimize``; see ``Costs`` for their units. The first is the study's first value, and so on.
+        directions: ``accuracy``, ``macs``, ``params``, ``memory``, ``size`` (see ``Costs`` for their
+            units) or ``latency`` (milliseconds, where the estimation knows it) to ``maximize`` or
+            ``minimize``. The first is the study's first value, and so on.
         limits: A cost to the most that a network may have; None for no limit. A network beyond a
             limit is not trained.
 
@@ -47,16 +47,15 @@ class Objectives:
         """The measures in the order of the study's values."""
         return tuple(self.directions)
 
-    def values(self, *, accuracy: float, costs: Costs) -> tuple[float, ...]:
-        """The study's values of a network."""
-        measured = {"accuracy": accuracy, **{name: float(getattr(costs, name)) for name in COSTS}}
-        return tuple(measured[name] for name in self.names)
+    def values(self, *, accuracy: float, measures: Mapping[str, float]) -> tuple[float, ...]:
+        """The study's values of a network, from its accuracy and its other measures by name."""
+        return tuple(accuracy if name == "accuracy" else float(measures[name]) for name in self.names)
 
     def accuracy(self, trial: optuna.trial.FrozenTrial) -> float:
         """The accuracy among a finished trial's values."""
         accuracy: float = trial.values[self.names.index("accuracy")]
         return accuracy
 
-    def excess(self, costs: Costs) -> dict[str, float]:
+    def excess(self, measures: Mapping[str, float]) -> dict[str, float]:
         """By how much each limit is exceeded, as a part of it: at most 0 where the network fits."""
-        return {name: getattr(costs, name) / limit - 1 for name, limit in self.limits.items()}
+        return {name: measures[name] / limit - 1 for name, limit in self.limits.items()}

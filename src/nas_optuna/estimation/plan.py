@@ -10,6 +10,7 @@ import optuna
 
 from nas_optuna.data import LabelledData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation.table import Table
 from nas_optuna.estimation.training import Fidelity, Speed, Training, is_out_of_memory
 from nas_optuna.space import Architecture
 
@@ -84,7 +85,7 @@ class Plan:
 
 
 def make_plan(
-    training: Training,
+    training: Training | Table,
     space: Callable[[optuna.trial.BaseTrial], Architecture],
     data: LabelledData,
     *,
@@ -107,6 +108,8 @@ def make_plan(
     Raises:
         InputError: The timeout is too short for a single training.
     """
+    if isinstance(training, Table):
+        return Plan(Fidelity(training.epochs))
     is_open = training.epochs is None or training.data_share is None
     if timeout is None or not is_open:
         return Plan(

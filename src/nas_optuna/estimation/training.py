@@ -167,6 +167,10 @@ class Training:
         activations = 4 * ACTIVATIONS * self.batch_size * math.prod(data.input_shape)
         return PROCESS_BYTES + inputs + activations
 
+    def measure(self, architecture: Architecture) -> dict[str, float]:
+        """What is known of a network beside its costs: nothing."""
+        return {}
+
     def fit(
         self,
         architecture: Architecture,

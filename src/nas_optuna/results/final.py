@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import check_number
-from nas_optuna.estimation import EpochCallback, Fidelity, Objectives, Training
+from nas_optuna.estimation import EpochCallback, Estimator, Fidelity, Objectives, Table
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
 from nas_optuna.results.saved import WEIGHTS, save
@@ -86,7 +86,7 @@ class Finals:
         study: optuna.Study,
         objectives: Objectives,
         data: LabelledData,
-        training: Training,
+        training: Estimator,
         display: Display,
         interrupt: Interrupt,
         seed: int,
@@ -164,7 +164,7 @@ class Finals:
         """
         request = {"number": trial.number, **request}
         known = self._study.user_attrs.get("final")
-        if known and known["request"] == request and (self._folder / WEIGHTS).is_file():
+        if known and known["request"] == request and self._is_saved():
             return dict(known["test"])
         length = fidelity()
         self._display.phase(f"final training of trial {trial.number}: {describe(length)}")
@@ -177,9 +177,10 @@ class Finals:
         else:
             raise FinalTrainingFailed(
                 f"the final training diverged {ATTEMPTS} times: search again under another study_name with "
-                f"an estimation.learning_rate below {self._training.recipe.learning_rate}."
+                f"an estimation.learning_rate below the one it had."
             )
-        save(self._folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
+        if module.network is not None:  # a table has none
+            save(self._folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
         tested = self._study.user_attrs.get("tests", 0) + 1
         test = {
             "accuracy": module.test_accuracy,
@@ -194,6 +195,9 @@ class Finals:
         self._study.set_user_attr("tests", tested)
         self._study.set_user_attr("final", {"request": request, "test": test})
         return test
+
+    def _is_saved(self) -> bool:
+        return isinstance(self._training, Table) or (self._folder / WEIGHTS).is_file()
 
     def _fit(self, architecture: Architecture, fidelity: Fidelity, seed: int, *, final: bool = False) -> Any:
         epoch = EpochCallback(lambda number, accuracy: self._display.epoch(number, accuracy, fidelity.epochs))

@@ -98,6 +98,10 @@ class Space(ABC):
         """
         return self.decode(lambda name: values[name] if name in values else self.decisions[name].options[0])
 
+    def features(self, network: Architecture) -> tuple[float, ...]:
+        """Numbers, as many for each network, that help to predict what one in canonical form is worth."""
+        return ()
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The flat space, for samplers that need one beforehand."""
         return {name: choice.distribution for name, choice in self.decisions.items() if choice.is_open}

@@ -110,6 +110,23 @@ def split_operations(operations: str) -> tuple[str, ...]:
     return tuple(operations.split(","))
 
 
+def ways_through(operations: str) -> list[tuple[str, ...]]:
+    """The operations on each way from a cell's input to its output."""
+    chosen = dict(zip(EDGES, split_operations(operations), strict=True))
+
+    def onward(node: int) -> list[tuple[str, ...]]:
+        if node == 3:
+            return [()]
+        return [
+            (name, *rest)
+            for (start, end), name in chosen.items()
+            if start == node and name != "none"
+            for rest in onward(end)
+        ]
+
+    return onward(0)
+
+
 def simplest_operations(operations: str) -> tuple[str, ...]:
     """The fewest operations that make an equal cell: equal up to the numbering of its weights."""
     return _simplest_of_each()[_describe(split_operations(operations))]

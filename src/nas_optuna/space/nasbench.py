@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_optuna.space.architecture import Architecture, Block, Head, Stem
 from nas_optuna.space.base import Get, Space
-from nas_optuna.space.cells import EDGES, OPERATIONS
+from nas_optuna.space.cells import EDGES, OPERATIONS, ways_through
 from nas_optuna.space.choice import Choice
 
 
@@ -66,3 +66,11 @@ class NasBench201(Space):
                 blocks.append(Block("reduction", width, stride=2))
             blocks += [Block("cell", width, choices=(("operations", operations),))] * self.repeats
         return Architecture(Stem(self.widths[0], activated=False), tuple(blocks), Head(norm=True))
+
+    def features(self, network: Architecture) -> tuple[float, ...]:
+        """Of its cell: the most convolutions on a way through it, the ways, those without an operation."""
+        cells = [str(block["operations"]) for block in network.blocks if block.layer == "cell"]
+        ways = ways_through(cells[0]) if cells else [("skip",)]
+        convolutions = [sum(name.startswith("conv") for name in way) for way in ways]
+        skips = sum(set(way) == {"skip"} for way in ways)
+        return (float(max(convolutions, default=-1)), float(len(ways)), float(skips))

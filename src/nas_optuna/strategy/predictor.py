@@ -25,7 +25,7 @@ from nas_optuna.strategy.surrogate import Array, GaussianProcess
 BOLDNESS = {"fast": 0.2, "best": 1.0}
 MOST_FITTED = 200  # evaluations that the surrogate learns from: a fit takes the third power of that
 PARENTS = 10  # the best so far, which candidates descend from
-CHILDREN, STRANGERS = 500, 500  # candidates: descendants, and random ones
+CHILDREN, STRANGERS = 300, 200  # candidates: descendants, and random ones
 CROSSED = 0.25  # of the descendants have two parents
 # of a hypervolume: directions in which it is measured, and draws of what a candidate may be worth
 DIRECTIONS, DRAWS = 128, 16
@@ -85,10 +85,9 @@ class PredictorSampler(PointSampler):
         self._encode(known, running, [candidate for candidate, _ in candidates])
         worth = self._worth(known) + self._likely_feasible(known)
         # equal ones in no order
-        for index in np.lexsort((self._random.random(len(worth)), -worth)):
-            if self._is_allowed(candidates[index][1]):
-                return candidates[index][1]
-        return candidates[int(np.argmax(worth))][1]
+        order = np.lexsort((self._random.random(len(worth)), -worth))
+        ranked = [candidates[int(index)][1] for index in order]
+        return next((point for point in ranked if self._is_allowed(point)), ranked[0])
 
     def _candidates(self, parameters: Parameters) -> list[tuple[Point, Point]]:
         """Points that are new: as far as they are known to be asked for, and complete."""

@@ -1,0 +1,46 @@
+"""What a strategy may know of a network before it is trained: its identity, its costs, whether it fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nas_optuna.estimation import COSTS, Estimator, Objectives
+from nas_optuna.space import Space, measure_costs
+from nas_optuna.strategy import Description
+
+
+class NetworkDescription:
+    """Describes the point of a trial by the network that it says.
+
+    Args:
+        space: Says which.
+        objectives: Their limits tell whether it fits.
+        estimation: Tells measures beside costs.
+        input_shape: Of the data: channels, then height and width, or length.
+        classes: How many the data has.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Objectives,
+        estimation: Estimator,
+        *,
+        input_shape: tuple[int, ...],
+        classes: int,
+    ) -> None:
+        self._space = space
+        self._objectives = objectives
+        self._estimation = estimation
+        self._input_shape, self._classes = input_shape, classes
+
+    def __call__(self, values: Mapping[str, Any]) -> Description:
+        network = self._space.at(values).canonical()
+        costs = measure_costs(network, input_shape=self._input_shape, classes=self._classes)
+        measures = {name: getattr(costs, name) for name in COSTS} | self._estimation.measure(network)
+        features = [math.log(1.0 + measures[name]) for name in ("macs", "params")]
+        features += [float(len(network.blocks)), *self._space.features(network)]
+        excess = self._objectives.excess(measures)
+        return Description(network, tuple(features), all(value <= 0 for value in excess.values()))
