@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -172,3 +174,39 @@ def make_images(root: Path, *, count: int, classes: tuple[str, ...] = ("left", "
             half = slice(None, width // 2) if label == 0 else slice(width // 2, None)
             pixels[:, half] += 150
             Image.fromarray(pixels).convert(mode).save(root / name / f"{index}.{suffix}")
+
+
+@pytest.fixture(scope="session")
+def macro_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NAS-Bench-Macro's form: all its networks, better the larger their layers are, three seeds each."""
+    table = {}
+    for digits in itertools.product((0, 1, 2), repeat=8):
+        # what commutes is equal
+        stages = [sorted(digits[first:last], reverse=True) for first, last in ((1, 2), (3, 5), (6, 8))]
+        worth = 0.2 * sum(map(sum, stages)) + digits[0] + digits[2] + digits[5]
+        accuracies = [85 + worth + noise for noise in (-0.1, 0.0, 0.1)]
+        table["".join(map(str, digits))] = {"test_acc": accuracies, "mean_acc": 85 + worth}
+    path = tmp_path_factory.mktemp("table") / "macro.json"
+    path.write_text(json.dumps(table))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cell_tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """NAS-Bench-201's form: accuracies of all cells, better the more convolutions; and their latencies."""
+    folder = tmp_path_factory.mktemp("cells")
+    accuracies, latencies = folder / "accuracies.csv", folder / "latencies.csv"
+    names = ["val12", "val200_s0", "val200_s1", "val200_s2", "test200"]
+    rows, times = [], []
+    for index, digits in enumerate(itertools.product("01234", repeat=6)):
+        convolutions = digits.count("2") + 2 * digits.count("3")
+        worth = 50 + convolutions
+        # the second seed was not trained, as in some rows of the real one
+        row = [worth / 2, worth - 1, "", worth + 1, worth]
+        rows.append([index, "".join(digits), *row, *(value and value - 10 for value in row)])
+        times.append([index, 1 + convolutions])
+    heads = [f"{data}_{name}" for data in ("c10", "c100") for name in names]
+    for path, head, lines in ((accuracies, ["ops", *heads], rows), (latencies, ["lat_raspi4_ms"], times)):
+        text = [",".join(["idx", *head]), *(",".join(map(str, line)) for line in lines)]
+        path.write_text("\n".join(text))
+    return accuracies, latencies

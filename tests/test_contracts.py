@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import nas_optuna
 from nas_optuna.configuration import build
 from nas_optuna.data import LabelledData
-from nas_optuna.estimation import Objectives, PlanSettings, Training
+from nas_optuna.estimation import Estimator, Objectives, PlanSettings
 from nas_optuna.prepare import prepare
 from nas_optuna.results import FinalSettings
 from nas_optuna.search import search
@@ -30,8 +30,12 @@ def names(group: str) -> list[str]:
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
-def test_experiment_composes_into_the_parts_of_a_search(experiment: str) -> None:
+def test_experiment_composes_into_the_parts_of_a_search(
+    experiment: str, macro_table: Path, cell_tables: tuple[Path, Path]
+) -> None:
     config = compose_config(f"+experiment={experiment}")
+    if OmegaConf.is_missing(config.estimation, "table"):
+        config.estimation.table = str(macro_table if "macro" in experiment else cell_tables[0])
     for key in ("root", "path"):
         if OmegaConf.is_missing(config.data, key):
             config.data[key] = "somewhere.csv"
@@ -39,7 +43,7 @@ def test_experiment_composes_into_the_parts_of_a_search(experiment: str) -> None
     assert isinstance(build(config, "data"), LabelledData)
     assert isinstance(build(config, "strategy"), optuna.samplers.BaseSampler)
     assert isinstance(build(config, "objective"), Objectives)
-    assert isinstance(build(config, "estimation", pruner=optuna.pruners.NopPruner()), Training)
+    assert isinstance(build(config, "estimation", pruner=optuna.pruners.NopPruner()), Estimator)
     PlanSettings(**config.plan)
     FinalSettings(**config.final)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
@@ -90,7 +94,8 @@ def test_every_strategy_searches_with_every_objective(
     assert sum("untrained" not in trial.user_attrs for trial in study.trials) == 5
 
 
-@pytest.mark.parametrize("estimation", names("estimation"))
+# a table's curves are its own: tests/estimation/test_table.py
+@pytest.mark.parametrize("estimation", [name for name in names("estimation") if name != "table"])
 def test_every_estimation_searches_and_reports_curves(
     estimation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,13 +132,15 @@ ALLOWED = {
     "strategy": {"errors"},
     "estimation": {"errors", "files", "space", "data"},
     "study": {"errors"},
-    "configuration": {"errors", "space", "study"},
+    "configuration": {"errors", "space", "strategy", "study"},
+    "description": {"estimation", "space", "strategy"},
     "results": {"errors", "files", "space", "data", "estimation", "study", "interrupt"},
     "objective": {"data", "estimation", "space", "study"},
     "prepare": {
         "configuration",
         "cores",
         "data",
+        "description",
         "errors",
         "estimation",
         "objective",
@@ -141,7 +148,7 @@ ALLOWED = {
         "space",
         "study",
     },
-    "worker": {"configuration", "cores", "data", "estimation", "objective", "study"},
+    "worker": {"configuration", "cores", "data", "description", "estimation", "objective", "study"},
     "crew": {"worker"},
     "search": {
         "cores",
@@ -177,7 +184,8 @@ def test_imports_run_one_way(path: Path) -> None:
     assert others <= ALLOWED[part]
 
 
-@pytest.mark.parametrize("estimation", names("estimation"))
+# a table's curves are its own: tests/estimation/test_table.py
+@pytest.mark.parametrize("estimation", [name for name in names("estimation") if name != "table"])
 def test_every_estimation_bears_epochs_that_the_plan_decides(
     estimation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Objectives
 from nas_optuna.objective import Objective
-from nas_optuna.results import Display
+from nas_optuna.results import Display, front
 from nas_optuna.space import register_layer
 from nas_optuna.space.layers import Convolution
 from nas_optuna.study import Budget
@@ -44,16 +47,17 @@ class Broken(Convolution):
         return super().forward(features)
 
 
-def run(
+def make_objective(
     digits: Digits,
     *,
     objectives: Objectives = OBJECTIVES["one"],
     stop_reason: Callable[[], str | None] = lambda: None,
     block: dict[str, Any] | None = None,
     trials: int = 1,
+    duplicates: str = "reuse",
     **training: Any,
-) -> optuna.Study:
-    objective = Objective(
+) -> Objective:
+    return Objective(
         space=make_space(**(block or {})),
         data=digits,
         training=make_training(**training),
@@ -62,6 +66,28 @@ def run(
         seed=0,
         progress=Display(budget=Budget(trials, None), objectives=objectives, elapsed=0.0),
         stop_reason=stop_reason,
+        duplicates=duplicates,
+    )
+
+
+def run(
+    digits: Digits,
+    *,
+    objectives: Objectives = OBJECTIVES["one"],
+    stop_reason: Callable[[], str | None] = lambda: None,
+    block: dict[str, Any] | None = None,
+    trials: int = 1,
+    duplicates: str = "reuse",
+    **training: Any,
+) -> optuna.Study:
+    objective = make_objective(
+        digits,
+        objectives=objectives,
+        stop_reason=stop_reason,
+        block=block,
+        trials=trials,
+        duplicates=duplicates,
+        **training,
     )
     study = optuna.create_study(
         directions=list(objectives.directions.values()),
@@ -123,6 +149,99 @@ def test_equal_network_is_not_trained_twice(digits: Digits) -> None:
             assert twin.user_attrs["reused"] == first.number
             assert twin.values == first.values
             assert "seed" not in twin.user_attrs
+
+
+def group_equal(study: optuna.Study) -> list[list[optuna.trial.FrozenTrial]]:
+    """Trials by their network, those with more than one."""
+    by_hash: dict[str, list[optuna.trial.FrozenTrial]] = {}
+    for trial in study.trials:
+        by_hash.setdefault(trial.user_attrs["hash"], []).append(trial)
+    groups = [twins for twins in by_hash.values() if len(twins) > 1]
+    assert groups
+    return groups
+
+
+ONE_NETWORK = {"layer": "conv", "kernel": 3, "residual": False}
+
+
+def run_often(digits: Digits) -> optuna.Study:
+    """Twelve trials of few networks, each trained to its end."""
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    study.optimize(make_objective(digits, block=ONE_NETWORK, duplicates="retrain"), n_trials=12)
+    return study
+
+
+def test_equal_network_is_trained_again_on_request(digits: Digits) -> None:
+    study = run_often(digits)
+    for twins in group_equal(study):
+        trained = [twin.user_attrs["trained"] for twin in twins]
+        assert len({twin.user_attrs["seed"] for twin in twins}) == len(twins)
+        for count, twin in enumerate(twins, start=1):
+            assert twin.value == pytest.approx(sum(trained[:count]) / count)
+            assert twin.user_attrs["trainings"] == count
+            assert "untrained" not in twin.user_attrs
+
+
+def test_network_that_was_trained_twice_stands_with_its_mean(digits: Digits) -> None:
+    study = run_often(digits)
+    found = {trial.user_attrs["hash"]: trial for trial in front(study, OBJECTIVES["one"])}
+    for twins in group_equal(study):
+        assert found[twins[0].user_attrs["hash"]].number == twins[-1].number
+
+
+def test_equal_network_is_skipped_on_request(digits: Digits) -> None:
+    study = run(digits, block=ONE_NETWORK, trials=12, duplicates="skip")
+    for first, *others in group_equal(study):
+        assert first.state == TrialState.COMPLETE
+        for twin in others:
+            assert twin.state == TrialState.PRUNED
+            assert twin.user_attrs["reused"] == first.number
+            assert "untrained" in twin.user_attrs
+
+
+def test_network_equal_to_a_pruned_one_is_pruned_without_training(digits: Digits) -> None:
+    study = run(digits, block=ONE_NETWORK, trials=1)
+    architecture = study.trials[0]
+    pruned = optuna.trial.create_trial(
+        state=TrialState.PRUNED,
+        params=architecture.params,
+        distributions=architecture.distributions,
+        user_attrs={"hash": architecture.user_attrs["hash"]},
+        intermediate_values={1: 0.25},
+    )
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(pruned)
+    study.enqueue_trial(architecture.params)
+    study.optimize(make_objective(digits, block=ONE_NETWORK), n_trials=1)
+    again = study.trials[1]
+    assert again.state == TrialState.PRUNED
+    assert again.intermediate_values == {1: 0.25}
+    assert again.user_attrs["reused"] == 0
+    assert "seed" not in again.user_attrs
+
+
+def test_network_that_another_process_trains_is_waited_for(digits: Digits) -> None:
+    params = run(digits, block=ONE_NETWORK, trials=1).trials[0]
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial(params.params)
+    study.enqueue_trial(params.params)
+    other = study.ask()
+    other.set_user_attr("hash", params.user_attrs["hash"])
+    # a process of this machine that lives while the test runs
+    other.set_user_attr("worker", f"{platform.node()}:{os.getppid()}")
+    objective = make_objective(digits, block=ONE_NETWORK)
+    for name, distribution in params.distributions.items():
+        other._suggest(name, distribution)
+    timer = threading.Timer(1.0, lambda: study.tell(other, 0.75))
+    timer.start()
+    study.optimize(objective, n_trials=1)
+    timer.join()
+    assert study.trials[1].value == 0.75
+    assert study.trials[1].user_attrs["reused"] == 0
 
 
 def test_trial_out_of_time_is_pruned(digits: Digits) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,8 +25,10 @@ from nas_optuna.estimation import (
     is_out_of_memory,
 )
 from nas_optuna.space import Architecture, Space, measure_costs
-from nas_optuna.study import derive_seed, is_feasible, this_worker
+from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
 
+DUPLICATES = ("reuse", "retrain", "skip")
+WAIT_SECONDS = 0.2  # between two looks at a twin
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 
 Measures = Mapping[str, float]
@@ -61,6 +65,9 @@ class Objective:
         seed: The search's seed; with the trial's number it gives the trial's own.
         progress: Hears what goes on.
         stop_reason: ``INTERRUPTED``, ``OUT_OF_TIME`` or None.
+        duplicates: What a network gets that is equal to an earlier one, at no cost to the budget: ``reuse``
+            that one's values, waiting for them where it is being trained; ``skip``: nothing, pruned. Or
+            ``retrain``, at full cost: its value is then the mean over all trainings of the network.
         stopwatch: Told what the time of a trial goes into.
     """
 
@@ -72,6 +79,7 @@ class Objective:
     seed: int
     progress: Progress
     stop_reason: Callable[[], str | None]
+    duplicates: str = "reuse"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
@@ -102,7 +110,7 @@ class Objective:
         self.progress.running(f"trial {trial.number}: {architecture}")
         return (
             self._refuse_oversized(trial, measures)
-            or self._reuse_twin(trial, architecture)
+            or self._answer_twin(trial, architecture)
             or self._train(trial, architecture, measures)
         )
 
@@ -120,19 +128,42 @@ class Objective:
             trial, measures, f"{over[0]} {measures[over[0]]:,} > {limit:,.0f}", trained=0.0
         )
 
-    def _reuse_twin(self, trial: optuna.Trial, architecture: Architecture) -> tuple[float, ...] | None:
-        finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        twins = [
-            twin
-            for twin in finished
-            if twin.user_attrs.get("hash") == architecture.hash and is_feasible(twin)
-        ]
+    def _answer_twin(self, trial: optuna.Trial, architecture: Architecture) -> tuple[float, ...] | None:
+        """What an earlier equal network says; None where there is none, or it shall be trained again."""
+        if self.duplicates == "retrain":
+            return None
+        self._wait_for_twin(trial, architecture)
+        twins = _twins(trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
         if not twins:
             return None
+        twin = twins[0]
         trial.set_user_attr("untrained", True)
-        trial.set_user_attr("reused", twins[0].user_attrs.get("reused", twins[0].number))
+        trial.set_user_attr("reused", twin.user_attrs.get("reused", twin.number))
+        if self.duplicates == "skip":
+            raise optuna.TrialPruned("equal to an earlier network")
+        if twin.state == TrialState.PRUNED:
+            for epoch, accuracy in twin.intermediate_values.items():
+                trial.report(accuracy, epoch)
+            raise optuna.TrialPruned("equal to one that was pruned")
         trial.set_constraint("trained", 0.0)
-        return tuple(twins[0].values)
+        return tuple(twin.values)
+
+    def _wait_for_twin(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        """Wait while an equal network of an earlier trial is being trained on this machine."""
+        while any(
+            twin.number < trial.number and is_alive(twin)
+            for twin in _twins(trial, architecture, TrialState.RUNNING)
+        ):
+            if reason := self.stop_reason():
+                self._stop(trial, reason)
+            time.sleep(WAIT_SECONDS)
+
+    @staticmethod
+    def _stop(trial: optuna.Trial, reason: str) -> NoReturn:
+        trial.set_user_attr("stopped", reason)
+        if reason == INTERRUPTED:
+            raise TrialInterrupted
+        raise optuna.TrialPruned(reason)
 
     def _train(
         self, trial: optuna.Trial, architecture: Architecture, measures: Measures
@@ -165,16 +196,23 @@ class Objective:
             return self._infeasible(trial, measures, "diverged", trained=1.0)
         if pruning is None:
             trial.set_user_attr("curve", [round(accuracy, 4) for accuracy in module.curve])
-        if module.stopped == INTERRUPTED:
-            trial.set_user_attr("stopped", INTERRUPTED)
-            raise TrialInterrupted
         if module.stopped:
-            trial.set_user_attr("stopped", module.stopped)
-            raise optuna.TrialPruned(module.stopped)
+            self._stop(trial, module.stopped)
         if pruning is not None and pruning.pruned:
             raise optuna.TrialPruned
         trial.set_constraint("trained", 0.0)
-        return self.objectives.values(accuracy=module.curve[-1], measures=measures)
+        accuracy = module.curve[-1]
+        if self.duplicates == "retrain":
+            accuracy = self._mean_over_twins(trial, architecture, accuracy)
+        return self.objectives.values(accuracy=accuracy, measures=measures)
+
+    @staticmethod
+    def _mean_over_twins(trial: optuna.Trial, architecture: Architecture, accuracy: float) -> float:
+        twins = _twins(trial, architecture, TrialState.COMPLETE)
+        trained = [twin.user_attrs["trained"] for twin in twins if "trained" in twin.user_attrs]
+        trial.set_user_attr("trained", accuracy)
+        trial.set_user_attr("trainings", len(trained) + 1)
+        return float(statistics.mean([*trained, accuracy]))
 
     def _infeasible(
         self, trial: optuna.Trial, measures: Measures, reason: str, *, trained: float
@@ -182,6 +220,21 @@ class Objective:
         trial.set_user_attr("infeasible", reason)
         trial.set_constraint("trained", trained)
         return self.objectives.values(accuracy=1 / len(self.data.classes), measures=measures)
+
+
+def _twins(trial: optuna.Trial, architecture: Architecture, *states: TrialState) -> list[FrozenTrial]:
+    """Other trials of an equal network in these states, judged or being judged."""
+    trials = trial.study.get_trials(deepcopy=False, states=states)
+    return [
+        twin
+        for twin in trials
+        if twin.user_attrs.get("hash") == architecture.hash
+        and twin.number != trial.number
+        and is_feasible(twin)
+        # one that ran out of time, or was skipped, says nothing
+        and (twin.state != TrialState.PRUNED or twin.intermediate_values)
+        and "stopped" not in twin.user_attrs
+    ]
 
 
 def rebuild(space: Space, trial: FrozenTrial) -> Architecture:

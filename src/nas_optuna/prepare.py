@@ -14,7 +14,7 @@ from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData
 from nas_optuna.description import NetworkDescription
-from nas_optuna.errors import InputError, check_number
+from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
     EXECUTIONS_FILE,
@@ -27,6 +27,7 @@ from nas_optuna.estimation import (
     PlanSettings,
     make_plan,
 )
+from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Space, measure_costs, resolve_seeds
 from nas_optuna.study import Budget, check_same, open_study, sweep_dead
@@ -43,6 +44,7 @@ class Parts:
     Attributes:
         budget: How much the study may spend in all.
         seed: The search's seed.
+        duplicates: What an equal network gets; see ``Objective``.
         folder: Where everything of the study lies.
         storage: Address of the database that holds the study.
         final: What happens after the search.
@@ -56,6 +58,7 @@ class Parts:
 
     budget: Budget
     seed: int
+    duplicates: str
     folder: Path
     storage: str
     final: FinalSettings
@@ -83,6 +86,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     started = time.monotonic() if started is None else started
     budget = Budget(config.n_trials, config.timeout)
     check_number("seed", config.seed, whole=True, at_least=0)
+    check_one_of("duplicates", config.duplicates, DUPLICATES)
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -130,6 +134,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     return Parts(
         budget=budget,
         seed=config.seed,
+        duplicates=config.duplicates,
         folder=folder,
         storage=str(config.storage),
         final=final,

@@ -177,6 +177,7 @@ class Search:
             seed=self._parts.seed,
             progress=self.display,
             stop_reason=self.stop_reason,
+            duplicates=self._parts.duplicates,
         )
         while self.may_start(asking=0):
             trial, seconds = run_trial(self._study, objective)

@@ -130,6 +130,12 @@ def this_worker() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
+def is_alive(trial: FrozenTrial) -> bool:
+    """Whether another process of this machine works on a running trial."""
+    worker = trial.user_attrs.get("worker", "")
+    return worker.rpartition(":")[0] == platform.node() and not _is_dead(worker)
+
+
 def is_trained(trial: FrozenTrial) -> bool:
     """Whether the trial counts against the budget: neither infeasible from the start nor reused."""
     return "untrained" not in trial.user_attrs

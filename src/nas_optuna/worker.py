@@ -137,6 +137,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         seed=config.seed,
         progress=Messages(connection),
         stop_reason=_stop_reason(connection),
+        duplicates=config.duplicates,
     )
     return study, objective
 

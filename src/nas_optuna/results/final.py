@@ -66,7 +66,9 @@ def front(study: optuna.Study, objectives: Objectives) -> list[FrozenTrial]:
     trials = study.best_trials if len(objectives.names) > 1 else complete
     # limits may have become tighter since the trial ran
     fitting = [trial for trial in trials if is_feasible(trial) and _fits(trial, objectives)]
-    distinct = {trial.user_attrs["hash"]: trial for trial in reversed(fitting)}
+    # of equal ones that with the most trainings behind it, else the first
+    fitting.sort(key=lambda trial: (trial.user_attrs.get("trainings", 1), -trial.number))
+    distinct = {trial.user_attrs["hash"]: trial for trial in fitting}
     return sorted(distinct.values(), key=objectives.accuracy, reverse=True)
 
 

@@ -38,6 +38,11 @@ class Evaluation:
         return sum(max(0.0, excess) for excess in self.constraints.values())
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a word about its worth."""
+        return not self.values and self.progress is None
+
+    @property
     def is_feasible(self) -> bool:
         """Whether it was judged to the end and keeps to the constraints."""
         return bool(self.values) and self.violation <= 0

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
@@ -21,6 +22,7 @@ from nas_optuna.strategy.parameters import Point
 from nas_optuna.strategy.sampler import Parameters, PointSampler
 from nas_optuna.strategy.surrogate import Array, GaussianProcess
 
+FAILED = "failed"  # that a trial does not fail is one more constraint
 # how much of a prediction's uncertainty counts as a chance
 BOLDNESS = {"fast": 0.2, "best": 1.0}
 MOST_FITTED = 200  # evaluations that the surrogate learns from: a fit takes the third power of that
@@ -41,9 +43,9 @@ class PredictorSampler(PointSampler):
 
     Values are replaced by the normal scores of their ranks: outliers, such as networks that do not
     learn at all, don't drown the differences that matter. What was pruned ranks behind all that was
-    finished, the further it got the better; what failed comes last. Constraints are predicted as
-    well, and a candidate counts by the probability to keep them. Points that run count as if they had
-    brought what is predicted for them, so that workers don't meet.
+    finished, the further it got the better. Constraints are predicted as well, and so is failing; a
+    candidate counts by the probability that it keeps them, and does not fail. Points that run count as
+    if they had brought what is predicted for them, so that workers don't meet.
 
     Args:
         n_startup_trials: So many finished trials are drawn at random first.
@@ -166,7 +168,9 @@ class PredictorSampler(PointSampler):
             [columns[index] for columns in parts] for index in range(3)
         )
 
-    def _predict(self, name: str, chosen: Sequence[bool], targets: Array) -> tuple[Array, Array]:
+    def _predict(
+        self, name: str, chosen: Sequence[bool] | NDArray[np.bool_], targets: Array
+    ) -> tuple[Array, Array]:
         """Mean and deviation at the candidates, from targets of the chosen among the known."""
         assert self._encoding is not None
         process = self._processes.setdefault(name, GaussianProcess(self._encoding.components))
@@ -184,8 +188,8 @@ class PredictorSampler(PointSampler):
 
     def _worth(self, known: Sequence[Evaluation]) -> Array:
         """Logarithm of what a candidate is expected to improve."""
-        chosen = [evaluation.violation <= 0 for evaluation in known]
-        judged = [evaluation for evaluation in known if evaluation.violation <= 0]
+        chosen = [evaluation.violation <= 0 and not evaluation.has_failed for evaluation in known]
+        judged = [evaluation for evaluation, is_judged in zip(known, chosen, strict=True) if is_judged]
         if len(judged) < 2:
             return np.zeros(len(self._offered[0]))
         boldness = BOLDNESS[self._goal]
@@ -193,27 +197,27 @@ class PredictorSampler(PointSampler):
             scores = _normal_scores([evaluation.standing for evaluation in judged])
             mean, deviation = self._predict("value", chosen, scores)
             return _log_expected_improvement(mean, boldness * deviation, float(scores.max()))
-        count = len(self._archive.front[0].values)
-        lowest = (-math.inf,) * count
-        values = [evaluation.values or lowest for evaluation in judged]
-        scores = np.stack([_normal_scores(column) for column in zip(*values, strict=True)], axis=1)
-        predictions = [self._predict(f"value{index}", chosen, scores[:, index]) for index in range(count)]
+        columns = zip(*(evaluation.values for evaluation in judged), strict=True)
+        scores = np.stack([_normal_scores(column) for column in columns], axis=1)
+        predictions = [
+            self._predict(f"value {index}", chosen, column) for index, column in enumerate(scores.T)
+        ]
         mean, deviation = (np.stack(part, axis=1) for part in zip(*predictions, strict=True))
         gain = _expected_gain(mean, boldness * deviation, scores, self._random)
         return np.log(np.maximum(gain, 1e-300))
 
     def _likely_feasible(self, known: Sequence[Evaluation]) -> Array:
-        """Logarithm of the probability that a candidate keeps all constraints."""
+        """Logarithm of the probability that a candidate keeps all constraints, and does not fail."""
         total = np.zeros(len(self._offered[0]))
+        failed = {FAILED: [1.0 if evaluation.has_failed else -1.0 for evaluation in known]}
         names = dict.fromkeys(chain.from_iterable(evaluation.constraints for evaluation in known))
-        for name in names:
-            chosen = [math.isfinite(evaluation.constraints.get(name, math.nan)) for evaluation in known]
-            excess = np.array(
-                [evaluation.constraints[name] for evaluation, has in zip(known, chosen, strict=True) if has]
-            )
-            if len(excess) > 1 and excess.max() > 0:
+        told = {name: [evaluation.constraints.get(name, math.nan) for evaluation in known] for name in names}
+        for name, excess in (told | failed).items():
+            chosen = np.isfinite(excess)
+            known_excess = np.array(excess)[chosen]
+            if len(known_excess) > 1 and known_excess.max() > 0:
                 # zero stays where it is, what is far away comes nearer
-                targets = np.arcsinh(excess / np.median(np.abs(excess[excess != 0])))
+                targets = np.arcsinh(known_excess / np.median(np.abs(known_excess[known_excess != 0])))
                 mean, deviation = self._predict(f"constraint {name}", chosen, targets)
                 total += log_ndtr(-mean / deviation)
         return total
