@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import optuna
@@ -58,9 +59,20 @@ def build_sampler(
     """
     parts = (config.seed, existing, worker) if worker else (config.seed, existing)
     seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
-    sampler = build(config, "strategy", **seeded)
+    with warnings.catch_warnings():
+        # what Optuna may change; the configuration says which of its samplers are used, and tests try them
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = build(config, "strategy", **seeded)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise InputError(f"strategy: {type(sampler).__name__} must be an optuna.samplers.BaseSampler.")
+    if isinstance(sampler, optuna.samplers.CmaEsSampler):
+        if len(config.objective.directions) > 1:
+            raise InputError(
+                f"strategy: CMA-ES has one objective, not {len(config.objective.directions)}: take "
+                "strategy=predictor, tpe or nsga2."
+            )
+        # a network beyond a limit has the accuracy of guessing, which steers as well
+        warnings.filterwarnings("ignore", message="Constraints have been set, but CmaEsSampler")
     if isinstance(sampler, PointSampler):
         sampler.describe = describe
     return sampler

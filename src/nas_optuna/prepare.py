@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
-from nas_optuna.data import LabelledData
+from nas_optuna.data import LabelledData, NoData
 from nas_optuna.description import NetworkDescription
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import (
@@ -25,6 +25,7 @@ from nas_optuna.estimation import (
     Objectives,
     Plan,
     PlanSettings,
+    Table,
     make_plan,
 )
 from nas_optuna.objective import DUPLICATES
@@ -94,9 +95,14 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     space = build_space(config)
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
+    _check_measures(objectives, open_training)
     build_sampler(config, existing=0)
     check_workers(config.workers)
     data: LabelledData = build(config, "data")
+    if isinstance(data, NoData) and not isinstance(open_training, Table):
+        raise InputError(
+            "data: none holds no examples, so it goes with estimation=table only. Choose another data."
+        )
     data.cache_dir = _cache_dir(config)
     data.prepare()
     workers = count_workers(
@@ -148,6 +154,14 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         workers=workers,
         worker_config=cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True)),
     )
+
+
+def _check_measures(objectives: Objectives, estimation: Estimator) -> None:
+    if "latency" in (*objectives.names, *objectives.limits) and "latency" not in estimation.measures:
+        raise InputError(
+            "objective.directions: latency is known from tables only: set estimation=table and "
+            "estimation.latencies, or take macs, params, memory or size."
+        )
 
 
 def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder: Path) -> optuna.Study:

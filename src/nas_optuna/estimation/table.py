@@ -183,6 +183,11 @@ class Table:
         )
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What it knows of a network beside accuracy and costs."""
+        return () if self._latencies is None else ("latency",)
+
+    @property
     def rows(self) -> Mapping[str, Row]:
         """All that the table knows, by key."""
         return self._rows.rows

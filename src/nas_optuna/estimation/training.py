@@ -88,6 +88,7 @@ class Training:
 
     Attributes:
         executions: What ``auto`` chose. Replace it by one with a file to share choices.
+        measures: What it knows of a network beside accuracy and costs: nothing.
 
     Raises:
         InputError: A number is out of its range.
@@ -166,6 +167,8 @@ class Training:
         inputs = sum(data.split(name).size for name in ("train", "validation"))
         activations = 4 * ACTIVATIONS * self.batch_size * math.prod(data.input_shape)
         return PROCESS_BYTES + inputs + activations
+
+    measures: tuple[str, ...] = ()
 
     def measure(self, architecture: Architecture) -> dict[str, float]:
         """What is known of a network beside its costs: nothing."""

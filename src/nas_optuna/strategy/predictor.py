@@ -76,12 +76,15 @@ class PredictorSampler(PointSampler):
         super()._begin()
         self._encoding: Encoding | None = None
         self._layout: dict[str, BaseDistribution] = {}
+        self._strangers: list[Point] = []
+        self._processes: dict[str, GaussianProcess] = {}
+        self._learned: dict[str, int] = {}
 
     def _propose(self, parameters: Parameters) -> Point:
+        self._lay_out(parameters)
         candidates = self._candidates(parameters)
         if not candidates:
             return self._draw(parameters)
-        self._lay_out(parameters)
         known = self._instructive()
         running = self._archive.running[-MOST_FITTED // 2 :]
         self._encode(known, running, [candidate for candidate, _ in candidates])
@@ -93,13 +96,17 @@ class PredictorSampler(PointSampler):
 
     def _candidates(self, parameters: Parameters) -> list[tuple[Point, Point]]:
         """Points that are new: as far as they are known to be asked for, and complete."""
-        found: dict[tuple[float, ...], tuple[Point, Point]] = {}
         parents = self._parents()
-        for index in range(CHILDREN + STRANGERS if parents else STRANGERS):
-            child = self._descend(parents, parameters) if parents and index < CHILDREN else {}
-            complete = self._complete(child, parameters)
+        children = [self._descend(parents, parameters) for _ in range(CHILDREN if parents else 0)]
+        # most of the random ones stay: describing a point takes longer than ranking it
+        kept = self._strangers[len(self._strangers) // 4 :]
+        fresh = [self._complete({}, parameters) for _ in range(STRANGERS - len(kept))]
+        self._strangers = [*kept, *fresh]
+        found: dict[tuple[float, ...], tuple[Point, Point]] = {}
+        for point in chain(children, self._strangers):
+            complete = self._complete(point, parameters)
             if not self._is_known(complete):
-                found.setdefault(tuple(complete.values()), (child or complete, complete))
+                found.setdefault(tuple(complete.values()), (point, complete))
         return list(found.values())
 
     def _parents(self) -> list[Point]:
@@ -148,8 +155,7 @@ class PredictorSampler(PointSampler):
             self._encoding = Encoding(
                 parameters, features=len(self._features(self._archive.evaluations[0].point))
             )
-            self._processes: dict[str, GaussianProcess] = {}
-            self._learned: dict[str, int] = {}
+            self._strangers, self._processes, self._learned = [], {}, {}
 
     def _encode(
         self, known: Sequence[Evaluation], running: Sequence[Point], candidates: Sequence[Point]
