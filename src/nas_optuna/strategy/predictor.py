@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
+from threadpoolctl import ThreadpoolController
 
-from nas_optuna.errors import check_number, check_one_of
+from nas_optuna.errors import check_one_of
 from nas_optuna.strategy.archive import Evaluation
 from nas_optuna.strategy.description import Describe
 from nas_optuna.strategy.encoding import Encoding
@@ -23,8 +26,22 @@ from nas_optuna.strategy.sampler import Parameters, PointSampler
 from nas_optuna.strategy.surrogate import Array, GaussianProcess
 
 FAILED = "failed"  # that a trial does not fail is one more constraint
-# how much of a prediction's uncertainty counts as a chance
-BOLDNESS = {"fast": 0.2, "best": 1.0}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is to be had for the trials.
+
+    Attributes:
+        startup: Random trials before the first prediction.
+        boldness: How much of a prediction's uncertainty counts as a chance.
+    """
+
+    startup: int
+    boldness: float
+
+
+GOALS = {"fast": Goal(startup=5, boldness=0.2), "best": Goal(startup=10, boldness=1.0)}
 MOST_FITTED = 200  # evaluations that the surrogate learns from: a fit takes the third power of that
 PARENTS = 10  # the best so far, which candidates descend from
 CHILDREN, STRANGERS = 300, 200  # candidates: descendants, and random ones
@@ -48,9 +65,10 @@ class PredictorSampler(PointSampler):
     if they had brought what is predicted for them, so that workers don't meet.
 
     Args:
-        n_startup_trials: So many finished trials are drawn at random first.
-        goal: ``fast`` for a good point soon: candidates count by what is predicted. ``best`` for the
-            best in the end: they count by how much they may improve on it.
+        n_startup_trials: So many finished trials are drawn at random first; None for 5 where the goal is
+            ``fast``, 10 where it is ``best``.
+        goal: ``fast`` for a good point soon: candidates count by what is predicted for them. ``best`` for
+            the best in the end: what is uncertain is a chance.
         seed: Of the sampler's random numbers; None for others each time.
         describe: Tells of a point, its parameters by name, what it is; None where nothing is known
             beside its parameters.
@@ -62,15 +80,15 @@ class PredictorSampler(PointSampler):
     def __init__(
         self,
         *,
-        n_startup_trials: int = 10,
+        n_startup_trials: int | None = None,
         goal: str = "best",
         seed: int | None = None,
         describe: Describe | None = None,
     ) -> None:
-        check_number("strategy.n_startup_trials", n_startup_trials, whole=True, at_least=1)
-        check_one_of("strategy.goal", goal, tuple(BOLDNESS))
-        super().__init__(n_startup_trials=n_startup_trials, seed=seed, describe=describe)
-        self._goal = goal
+        check_one_of("strategy.goal", goal, tuple(GOALS))
+        self._goal = GOALS[goal]
+        startup = self._goal.startup if n_startup_trials is None else n_startup_trials
+        super().__init__(n_startup_trials=startup, seed=seed, describe=describe)
 
     def _begin(self) -> None:
         super()._begin()
@@ -87,8 +105,10 @@ class PredictorSampler(PointSampler):
             return self._draw(parameters)
         known = self._instructive()
         running = self._archive.running[-MOST_FITTED // 2 :]
-        self._encode(known, running, [candidate for candidate, _ in candidates])
-        worth = self._worth(known) + self._likely_feasible(known)
+        # matrices this small are slower with more threads, and workers share the cores
+        with _linear_algebra().limit(limits=1):
+            self._encode(known, running, [candidate for candidate, _ in candidates])
+            worth = self._worth(known) + self._likely_feasible(known)
         # equal ones in no order
         order = np.lexsort((self._random.random(len(worth)), -worth))
         ranked = [candidates[int(index)][1] for index in order]
@@ -198,7 +218,7 @@ class PredictorSampler(PointSampler):
         judged = [evaluation for evaluation, is_judged in zip(known, chosen, strict=True) if is_judged]
         if len(judged) < 2:
             return np.zeros(len(self._offered[0]))
-        boldness = BOLDNESS[self._goal]
+        boldness = self._goal.boldness
         if not self._has_several():
             scores = _normal_scores([evaluation.standing for evaluation in judged])
             mean, deviation = self._predict("value", chosen, scores)
@@ -227,6 +247,12 @@ class PredictorSampler(PointSampler):
                 mean, deviation = self._predict(f"constraint {name}", chosen, targets)
                 total += log_ndtr(-mean / deviation)
         return total
+
+
+@functools.cache
+def _linear_algebra() -> ThreadpoolController:
+    """The process's libraries of linear algebra; finding them takes longer than using them."""
+    return ThreadpoolController()
 
 
 def _normal_scores(keys: Sequence[Any]) -> Array:
@@ -271,8 +297,13 @@ def _expected_gain(mean: Array, deviation: Array, scores: Array, random: np.rand
     directions = np.abs(random.normal(size=(DIRECTIONS, objectives)))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
 
+    inverse = 1.0 / np.maximum(directions, 1e-9)
+
     def reach(values: Array) -> Array:
-        lengths = (np.maximum(values - low, 0.0)[:, None] / directions[None]).min(axis=2)
+        above = np.maximum(values - low, 0.0)
+        lengths = np.outer(above[:, 0], inverse[:, 0])
+        for index in range(1, objectives):
+            np.minimum(lengths, np.outer(above[:, index], inverse[:, index]), out=lengths)
         return np.asarray(lengths**objectives)
 
     best = reach(scores).max(axis=0)
