@@ -9,9 +9,9 @@
 Each run is a search as ``python -m nas_optuna`` makes it: space, objective, strategy and table, in a study
 in memory. A strategy is a file of ``conf/strategy``, with changes after colons (``predictor:goal=fast``);
 ``default`` is the command's own. Tables: ``macro`` (NAS-Bench-Macro), ``nb201``, ``nb201_cifar100``,
-``nb201_imagenet16`` (NAS-Bench-201), each also with ``_options`` behind it: the same as a plain Optuna
-study of categorical parameters without names for what they mean; ``plain`` (interacting options, made
-here, no network); and of two objectives ``macro_front`` (accuracy, MACs) and ``nb201_latency`` (CIFAR-100,
+``nb201_imagenet16`` (NAS-Bench-201), each also with ``_options`` behind it: the same in a plain Optuna
+study of categorical parameters, without what our spaces tell and with equal networks judged again;
+``plain`` (interacting options, made here, no network); and of two objectives ``macro_front`` (accuracy, MACs) and ``nb201_latency`` (CIFAR-100,
 latency on a Raspberry Pi 4).
 
 With one objective, the figure is the regret of the best query: of the network whose noisy accuracy is the
@@ -47,6 +47,7 @@ from nas_optuna.description import NetworkDescription
 from nas_optuna.estimation import Fidelity, Objectives, Table
 from nas_optuna.objective import Objective
 from nas_optuna.space import Space, measure_costs
+from nas_optuna.study import derive_seed
 
 AT = (20, 50, 100, 150, 200, 300, 500)
 SIZES = (100, 1_000, 10_000)  # finished trials when an ask is timed
@@ -107,6 +108,8 @@ class Networks:
         return NetworkDescription(self.named, self.objectives, self.table, input_shape=shape, classes=classes)
 
     def judge(self, seed: int) -> Judge:
+        if not self.has_names:
+            return lambda trial: self.look_up(trial, seed)
         return Objective(
             space=self.space,
             data=self.data,
@@ -117,6 +120,14 @@ class Networks:
             progress=Silent(),
             stop_reason=lambda: None,
         )
+
+    def look_up(self, trial: optuna.Trial, seed: int) -> tuple[float, ...]:
+        """What a plain objective does: equal networks are judged again, another seed each time."""
+        network = self.space.at(trial.params).canonical()
+        drawn = derive_seed(seed, trial.number)
+        fidelity = Fidelity(self.table.epochs)
+        accuracy = self.table.fit(network, self.data, fidelity=fidelity, seed=drawn).curve[-1]
+        return (accuracy,) if self.cost is None else (accuracy, self.price(network))
 
     def truth(self, network: Any) -> float:
         return self.table.rows[self.table.key(network)].test
