@@ -11,8 +11,8 @@ in memory. A strategy is a file of ``conf/strategy``, with changes after colons 
 ``default`` is the command's own. Tables: ``macro`` (NAS-Bench-Macro), ``nb201``, ``nb201_cifar100``,
 ``nb201_imagenet16`` (NAS-Bench-201), each also with ``_options`` behind it: the same in a plain Optuna
 study of categorical parameters, without what our spaces tell and with equal networks judged again;
-``plain`` (interacting options, made here, no network); and of two objectives ``macro_front`` (accuracy, MACs) and ``nb201_latency`` (CIFAR-100,
-latency on a Raspberry Pi 4).
+``plain`` (interacting options, made here, no network); and of two objectives ``macro_front`` (accuracy,
+MACs) and ``nb201_latency`` (CIFAR-100, latency on a Raspberry Pi 4).
 
 With one objective, the figure is the regret of the best query: of the network whose noisy accuracy is the
 highest so far, how far its mean is from the best there is, in percentage points (``plain``: in parts of

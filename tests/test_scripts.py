@@ -71,6 +71,19 @@ def test_benchmark_of_the_recipe_trains_every_variant(tiny_cifar: Path, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("table", ["macro", "macro_options", "macro_front", "plain"])
+def test_benchmark_of_strategies_compares_them(macro_table: Path, tmp_path: Path, table: str) -> None:
+    (tmp_path / "nas-bench-macro_cifar10.json").write_text(macro_table.read_text())
+    few = ("--seeds", "2", "--queries", "50", "--strategies", "default,random", "--workers", "2")
+    figures = run_script("benchmark_strategies.py", "--data", str(tmp_path), "--tables", table, *few)
+    for strategy in ("default", "random"):
+        assert list(figures[table][strategy]) == ["20", "50"]
+        mean, error = figures[table][strategy]["50"]
+        assert mean >= 0
+        assert error >= 0
+
+
+@pytest.mark.slow
 def test_check_spaces_compares_with_tables(tmp_path: Path) -> None:
     # two published rows of each, one of them changed, and one with the parameters of its twin
     macro = {

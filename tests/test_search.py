@@ -29,7 +29,7 @@ from nas_optuna.study import derive_seed
 if TYPE_CHECKING:
     from conftest import Command
 
-NAME = "digits-resconv_small-accuracy-predictor-halving-seed0"
+NAME = "digits-resconv_small-accuracy-auto-halving-seed0"
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from scipy.optimize import check_grad
 from scipy.stats import norm
 
-from nas_optuna.strategy import SAMPLERS, Description, PointSampler, PredictorSampler
+from nas_optuna.strategy import SAMPLERS, Description, PointSampler, PredictorSampler, choose_sampler
 from nas_optuna.strategy.encoding import Encoding
 from nas_optuna.strategy.parameters import Parameter
 from nas_optuna.strategy.predictor import _expected_gain, _log_expected_improvement, _normal_scores
@@ -102,6 +102,11 @@ def test_fast_goal_begins_sooner() -> None:
         return calls[0] - 1
 
     assert (first_steps("fast"), first_steps("best")) == (5, 10)
+
+
+@pytest.mark.parametrize(("n_trials", "startup"), [(None, 5), (50, 5), (51, 10)])
+def test_budget_decides_the_goal(n_trials: int | None, startup: int) -> None:
+    assert choose_sampler(n_trials=n_trials)._n_startup_trials == startup
 
 
 def test_bolder_predictor_tries_what_is_less_certain() -> None:

@@ -1,5 +1,6 @@
 """The second of the three parts of neural architecture search: how to walk the space."""
 
+from nas_optuna.strategy.auto import choose_sampler
 from nas_optuna.strategy.description import Describe, Description
 from nas_optuna.strategy.evolution import EvolutionSampler
 from nas_optuna.strategy.local import LocalSearchSampler
@@ -17,4 +18,5 @@ __all__ = [
     "LocalSearchSampler",
     "PointSampler",
     "PredictorSampler",
+    "choose_sampler",
 ]

@@ -87,6 +87,7 @@ class Archive:
         self.front: list[Evaluation] = []
         self.running: list[Point] = []
         self._points: dict[tuple[str, ...], set[tuple[float, ...]]] = {}
+        self._running_points: dict[tuple[str, ...], set[tuple[float, ...]]] = {}
         self._seen: set[int] = set()
         self._finished_below = 0
 
@@ -106,6 +107,11 @@ class Archive:
         for trial in trials[self._finished_below :]:
             if trial.number != asking and trial.number not in self._seen:
                 self._take(trial, study.directions)
+        self._running_points = {}
+        for point in self.running:
+            # one that was asked for a part as yet says nothing
+            if (names := _names(point)) in self._points:
+                self._running_points.setdefault(names, set()).add(_values(point, names))
         while self._finished_below in self._seen:
             self._seen.discard(self._finished_below)
             self._finished_below += 1
@@ -117,13 +123,9 @@ class Archive:
         the one of before that agrees with the point in all that it was asked for.
         """
         return any(
-            all(name in point for name in names) and tuple(point[name] for name in names) in seen
-            for names, seen in self._points.items()
-        ) or any(
-            point.items() >= running.items()
-            for running in self.running
-            # one that was asked for a part as yet says nothing
-            if _names(running) in self._points
+            all(name in point for name in names) and _values(point, names) in seen
+            for known in (self._points, self._running_points)
+            for names, seen in known.items()
         )
 
     def _take(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> None:
@@ -141,13 +143,17 @@ class Archive:
         evaluation = _evaluate(trial, point, directions)
         self.evaluations.append(evaluation)
         names = _names(point)
-        self._points.setdefault(names, set()).add(tuple(point[name] for name in names))
+        self._points.setdefault(names, set()).add(_values(point, names))
         if evaluation.is_feasible and not any(other.dominates(evaluation) for other in self.front):
             self.front = [other for other in self.front if not evaluation.dominates(other)] + [evaluation]
 
 
 def _names(point: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(point))
+
+
+def _values(point: Point, names: tuple[str, ...]) -> tuple[float, ...]:
+    return tuple(point[name] for name in names)
 
 
 def _evaluate(trial: FrozenTrial, point: Point, directions: Sequence[StudyDirection]) -> Evaluation:

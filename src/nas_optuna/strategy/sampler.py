@@ -115,6 +115,7 @@ class PointSampler(optuna.samplers.BaseSampler):
 
     def _read(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._archive.read(study, asking=trial.number)
+        self._running_identities: set[Hashable] | None = None
         if self._followed is not self._archive.evaluations:
             self._followed = self._archive.evaluations
             self._begin()
@@ -162,10 +163,12 @@ class PointSampler(optuna.samplers.BaseSampler):
         news = self._archive.evaluations[self._identified :]
         self._identities.update(self._described(evaluation.point).identity for evaluation in news)
         self._identified += len(news)
+        if self._running_identities is None:
+            self._running_identities = {
+                self._described(running).identity for running in self._archive.running
+            }
         identity = self._described(point).identity
-        return identity in self._identities or any(
-            identity == self._described(running).identity for running in self._archive.running
-        )
+        return identity in self._identities or identity in self._running_identities
 
     def _described(self, point: Point) -> Description:
         assert self.describe is not None
