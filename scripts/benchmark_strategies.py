@@ -17,7 +17,8 @@ MACs) and ``nb201_latency`` (CIFAR-100, latency on a Raspberry Pi 4).
 With one objective, the figure is the regret of the best query: of the network whose noisy accuracy is the
 highest so far, how far its mean is from the best there is, in percentage points (``plain``: in parts of
 its range times 100). With two, it is the share of the hypervolume that the queries' front leaves out.
-The last line is one JSON object: ``{table: {strategy: {"50": [mean, standard error], ...}}}``.
+The last line is one JSON object: ``{table: {strategy: {"50": [mean, standard error], ...,
+"queries_to": {"0.1": the first multiple of five at which the mean is so low, ...}}}}``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from nas_optuna.space import Space, measure_costs
 from nas_optuna.study import derive_seed
 
 AT = (20, 50, 100, 150, 200, 300, 500)
+LEVELS = (0.3, 0.2, 0.1, 0.05)  # of the figure, whose first query is told
 SIZES = (100, 1_000, 10_000)  # finished trials when an ask is timed
 ASKED_PARAMETERS, ASKED_OPTIONS, ASKS = 25, 4, 10
 MACRO, CELLS, LATENCIES = "nas-bench-macro_cifar10.json", "nb201_acc.csv", "nb201_hw.csv"
@@ -347,6 +349,11 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
                 for count, (mean, error) in ((count, spread(curves[:, count - 1])) for count in at)
             )
             print(f"{table:<16} {strategy:<24} {row}", flush=True)
+            means = {count: spread(curves[:, count - 1])[0] for count in range(5, arguments.queries + 1, 5)}
+            figures[table][strategy]["queries_to"] = {
+                str(level): next((count for count, mean in means.items() if mean <= level), None)
+                for level in LEVELS
+            }
             figures[table][strategy]["curve"] = {
                 str(count): [round(number, 4) for number in spread(curves[:, count - 1])]
                 for count in range(5, arguments.queries + 1, 5)
