@@ -118,16 +118,22 @@ def test_bolder_predictor_tries_what_is_less_certain() -> None:
 
 
 def test_expected_improvement_is_that_of_the_formula() -> None:
-    mean, deviation = np.linspace(-3, 3, 13), np.full(13, 0.7)
+    mean, deviation = np.linspace(-8, 3, 13), np.full(13, 0.7)
     z = (mean - 0.4) / deviation
     expected = deviation * (z * norm.cdf(z) + norm.pdf(z))
-    assert np.exp(_log_expected_improvement(mean, deviation, 0.4)) == pytest.approx(expected)
+    assert np.exp(_log_expected_improvement(mean, deviation, 0.4)) == pytest.approx(expected, rel=1e-6, abs=0)
 
 
 def test_improvement_that_is_next_to_impossible_still_has_an_order() -> None:
-    far = _log_expected_improvement(np.array([-50.0, -100.0, -1000.0, -1e5]), np.ones(4), 0.0)
+    places = np.array([-4.9, -5.1, -50.0, -999.0, -1001.0, -1e5])
+    far = _log_expected_improvement(places, np.ones(6), 0.0)
     assert np.isfinite(far).all()
     assert (np.diff(far) < 0).all()
+
+
+def test_improvement_that_is_certain_is_the_difference() -> None:
+    certain = _log_expected_improvement(np.array([2.0]), np.array([1e-6]), 1.0)
+    assert np.exp(certain) == pytest.approx(1.0)
 
 
 def test_gain_is_that_of_the_hypervolume() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from scipy.special import log_ndtr, ndtri
+from scipy.special import erfcx, log_ndtr, ndtr, ndtri
 from scipy.stats import rankdata
 from threadpoolctl import ThreadpoolController
 
@@ -46,6 +46,7 @@ MOST_FITTED = 200  # evaluations that the surrogate learns from: a fit takes the
 PARENTS = 10  # the best so far, which candidates descend from
 CHILDREN, STRANGERS = 300, 200  # candidates: descendants, and random ones
 CROSSED = 0.25  # of the descendants have two parents
+SINGLE = 0.6  # of the descendants have one change, of the others again so many two, and so on
 # of a hypervolume: directions in which it is measured, and draws of what a candidate may be worth
 DIRECTIONS, DRAWS = 128, 16
 
@@ -137,13 +138,13 @@ class PredictorSampler(PointSampler):
         return [evaluation.point for evaluation in best]
 
     def _descend(self, parents: Sequence[Point], parameters: Parameters) -> Point:
-        """A parent with one to three changes; in one of four times after a crossing with another parent."""
+        """A parent with a change, or a few; in one of four times after a crossing with another parent."""
         parent, other = (parents[int(index)] for index in self._random.integers(len(parents), size=2))
         child = {name: value for name, value in parent.items() if name in parameters}
         if self._random.random() < CROSSED:
             child |= {name: other[name] for name in child if name in other and self._random.random() < 0.5}
         movable = [name for name in child if parameters[name].levels != 1]
-        for _ in range(1 + int(self._random.geometric(0.6) - 1) if movable else 0):
+        for _ in range(int(self._random.geometric(SINGLE)) if movable else 0):
             name = movable[int(self._random.integers(len(movable)))]
             if parameters[name].contains(child[name]):
                 child[name] = parameters[name].change(child[name], self._random)
@@ -269,15 +270,15 @@ def _log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arr
     From z = (mean - best) / deviation: log(deviation) + log(z cdf(z) + pdf(z)) (Ament et al. 2023).
     """
     z = (mean - best) / deviation
-    density = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
-    # far below, z cdf(z) + pdf(z) tends to pdf(z) / z^2
-    far = z < -30
-    near = np.where(far, -30.0, z)
-    ratio = np.exp(log_ndtr(near) + 0.5 * near * near + 0.5 * math.log(2 * math.pi))
-    log_share = np.where(
-        far, -2 * np.log(np.abs(np.where(far, z, 1.0))), np.log1p(np.maximum(near * ratio, -1 + 1e-12))
-    )
-    improvement: Array = np.log(deviation) + density + log_share
+    near, far = np.maximum(z, -5.0), np.minimum(z, -5.0)
+    share = near * ndtr(near) + np.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
+    # z cdf(z) / pdf(z) by the scaled complementary error function; from -5 on it is near -1
+    tail = 1.0 + far * math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2))
+    # which tends to 1 / z^2
+    tail = np.where(far < -1e3, 1.0 / (far * far), tail)
+    density = -0.5 * far * far - 0.5 * math.log(2 * math.pi)
+    log_share = np.where(z > -5.0, np.log(share), density + np.log(np.maximum(tail, 1e-300)))
+    improvement: Array = np.log(deviation) + log_share
     return improvement
 
 
