@@ -383,9 +383,11 @@ def draw(figures: dict[str, Any], path: Path) -> None:
             panel.fill_between(counts, means - errors, means + errors, color=f"C{index}", alpha=0.2)
         panel.set(title=table, xlabel="queries", yscale="log")
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("regret (share of hypervolume missing)")
-    panels[0][0].legend(fontsize=8)
-    canvas.tight_layout()
+    fronts = all(table.endswith(("front", "latency")) for table in figures)
+    panels[0][0].set_ylabel("share of the hypervolume missing" if fronts else "regret, percentage points")
+    lines, labels = panels[0][0].get_legend_handles_labels()
+    canvas.legend(lines, labels, loc="lower center", ncol=len(labels), frameon=False)
+    canvas.tight_layout(rect=(0, 0.06, 1, 1))
     canvas.savefig(path, dpi=110)
 
 

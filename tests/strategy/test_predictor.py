@@ -104,7 +104,7 @@ def test_fast_goal_begins_sooner() -> None:
     assert (first_steps("fast"), first_steps("best")) == (5, 10)
 
 
-@pytest.mark.parametrize(("n_trials", "startup"), [(None, 5), (50, 5), (51, 10)])
+@pytest.mark.parametrize(("n_trials", "startup"), [(None, 5), (25, 5), (26, 10)])
 def test_budget_decides_the_goal(n_trials: int | None, startup: int) -> None:
     assert choose_sampler(n_trials=n_trials)._n_startup_trials == startup
 

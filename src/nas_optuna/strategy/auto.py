@@ -5,14 +5,14 @@ from __future__ import annotations
 from nas_optuna.errors import check_number
 from nas_optuna.strategy.predictor import PredictorSampler
 
-FEW = 50  # trials up to which the fast goal was never behind on the tables of docs/strategies.md
+FEW = 25  # trials up to which the fast goal was ahead on the tables of docs/strategies.md
 
 
 def choose_sampler(*, n_trials: int | None = None, seed: int | None = None) -> PredictorSampler:
     """The strategy that did best on published tables, set for the budget.
 
     That is the predictor throughout: with one objective and several, with decisions that depend on
-    one another and without. What the budget decides is its goal: ``best`` for more than 50 trials,
+    one another and without. What the budget decides is its goal: ``best`` for more than 25 trials,
     ``fast`` for fewer, or where only the time is limited, in which few networks can be trained.
 
     Args:
