@@ -104,6 +104,23 @@ def test_fast_goal_begins_sooner() -> None:
     assert (first_steps("fast"), first_steps("best")) == (5, 10)
 
 
+def test_many_workers_do_not_wait_for_all_random_points() -> None:
+    study = optuna.create_study(sampler=PredictorSampler(seed=0), direction="maximize")
+    calls = []
+    sampler = study.sampler
+    assert isinstance(sampler, PredictorSampler)
+    propose = sampler._propose
+    sampler._propose = lambda parameters: calls.append(len(study.trials)) or propose(parameters)
+    running = []
+    for _ in range(16):
+        trial = study.ask()
+        running.append((trial, operations(trial).count("conv")))
+        if len(running) == 8:
+            study.tell(*running.pop(0))
+    # five of ten were known when the thirteenth was asked for
+    assert calls == [13, 14, 15, 16]
+
+
 @pytest.mark.parametrize(("n_trials", "startup"), [(None, 5), (25, 5), (26, 10)])
 def test_budget_decides_the_goal(n_trials: int | None, startup: int) -> None:
     assert choose_sampler(n_trials=n_trials)._n_startup_trials == startup

@@ -66,8 +66,8 @@ class PredictorSampler(PointSampler):
     if they had brought what is predicted for them, so that workers don't meet.
 
     Args:
-        n_startup_trials: So many finished trials are drawn at random first; None for 5 where the goal is
-            ``fast``, 10 where it is ``best``.
+        n_startup_trials: So many trials are drawn at random first, more where half of them have not
+            finished by then; None for 5 where the goal is ``fast``, 10 where it is ``best``.
         goal: ``fast`` for a good point soon: candidates count by what is predicted for them. ``best`` for
             the best in the end: what is uncertain is a chance.
         seed: Of the sampler's random numbers; None for others each time.
@@ -98,6 +98,12 @@ class PredictorSampler(PointSampler):
         self._strangers: list[Point] = []
         self._processes: dict[str, GaussianProcess] = {}
         self._learned: dict[str, int] = {}
+
+    def _is_early(self) -> bool:
+        # random points that run will be known soon: with many workers half of them are enough to begin
+        finished = len(self._archive.evaluations)
+        startup = self._n_startup_trials
+        return 2 * finished < startup or finished + len(self._archive.running) < startup
 
     def _propose(self, parameters: Parameters) -> Point:
         self._lay_out(parameters)

@@ -99,8 +99,7 @@ class PointSampler(optuna.samplers.BaseSampler):
             # Optuna asked for the search space just before
             if self._followed is None or self._archive.read_for != trial.number:
                 self._read(study, trial)
-            is_early = len(self._archive.evaluations) < self._n_startup_trials
-            point = self._draw(parameters) if is_early else self._propose(parameters)
+            point = self._draw(parameters) if self._is_early() else self._propose(parameters)
         return {name: search_space[name].to_external_repr(point[name]) for name in search_space}
 
     def sample_independent(
@@ -119,6 +118,10 @@ class PointSampler(optuna.samplers.BaseSampler):
         if self._followed is not self._archive.evaluations:
             self._followed = self._archive.evaluations
             self._begin()
+
+    def _is_early(self) -> bool:
+        """Whether a random point is worth more than what can be learned as yet."""
+        return len(self._archive.evaluations) < self._n_startup_trials
 
     @abstractmethod
     def _propose(self, parameters: Parameters) -> Point:
