@@ -181,7 +181,12 @@ def test_normal_scores_keep_order_and_ties() -> None:
 
 
 def make_process() -> GaussianProcess:
-    return GaussianProcess([Component(np.array([0, 0, 1, 2]), 0.4), Component(np.array([0, 1]), 0.1)])
+    return GaussianProcess(
+        [
+            Component(np.array([0, 0, 1, 2]), np.full(3, 0.4)),
+            Component(np.array([0, 1]), np.full(2, 0.1)),
+        ]
+    )
 
 
 def sample(count: int) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:

@@ -10,9 +10,7 @@ from nas_optuna.strategy.parameters import Parameter, Point
 from nas_optuna.strategy.surrogate import Array, Component
 
 FEWEST_ALIKE = 3  # so many parameters with the same options: how often each is chosen counts
-# usual inverse squared length scales: of a parameter, where two options are 1 apart, and of what is
-# standardised
-PARAMETER_RATE, FEATURE_RATE = 0.4, 0.1
+FEATURE_RATE = 0.1  # usual inverse squared length scale of what is standardised
 
 
 class Encoding:
@@ -37,10 +35,11 @@ class Encoding:
         for parameter in self._parameters.values():
             first = groups[-1] + 1 if groups else 0
             groups += [first + group for group in parameter.columns(np.zeros(0))[1]]
-        self.components = [Component(np.array(groups), PARAMETER_RATE)]
+        rates = [rate for parameter in self._parameters.values() for rate in parameter.rates]
+        self.components = [Component(np.array(groups), np.array(rates))]
         if counts + features:
-            self.components.append(Component(np.arange(counts + features), FEATURE_RATE))
-        self._standard: tuple[Array, Array] | None = None
+            together = np.arange(counts + features)
+            self.components.append(Component(together, np.full(len(together), FEATURE_RATE)))
 
     def values(self, points: Sequence[Point]) -> Array:
         """Shape ``[points, parameters]``; NaN where a point has no such parameter."""

@@ -18,6 +18,8 @@ from optuna.distributions import (
 FEW_LEVELS = 12  # up to so many values of an ordered parameter, all are tried
 STEPS = (0.02, 0.2)  # on the scale of a continuous parameter: the smallest and the largest change
 
+RATE = 0.4  # usual inverse squared length scale of a parameter, whose values are at most 1 apart
+
 # values in Optuna's internal representation: numbers, for a categorical parameter the option's index
 Point = Mapping[str, float]
 
@@ -115,6 +117,14 @@ class Parameter:
             columns += [np.where(known, line, 0.5)[:, None], np.where(known, 0.0, 0.5)[:, None]]
             groups += [group, group]
         return np.concatenate(columns, axis=1), groups
+
+    @property
+    def rates(self) -> list[float]:
+        """How fast its groups of columns usually tell points apart: inverse squared length scales."""
+        if self.ordered or self._line() is None:
+            return [RATE]
+        # of numbers, how far apart they are is likelier to matter than which they are
+        return [RATE / 8, RATE]
 
     def _line(self) -> NDArray[np.float64] | None:
         """Where options that are numbers lie from 0 to 1, by their order; None where they are not."""

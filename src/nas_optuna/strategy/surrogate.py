@@ -26,16 +26,16 @@ class Component:
 
     Attributes:
         groups: For each column, the number of its group; a group has one length scale.
-        rate: Usual inverse squared length scale.
+        rates: For each group, its usual inverse squared length scale.
     """
 
     groups: NDArray[np.int64]
-    rate: float
+    rates: Array
 
     @property
     def count(self) -> int:
         """How many groups there are."""
-        return int(self.groups.max()) + 1
+        return len(self.rates)
 
 
 class GaussianProcess:
@@ -53,7 +53,7 @@ class GaussianProcess:
 
     def __init__(self, components: Sequence[Component]) -> None:
         self._components = list(components)
-        rates = [np.full(component.count, np.log(component.rate)) for component in components]
+        rates = [np.log(component.rates) for component in components]
         amplitudes = np.full(len(components), -np.log(len(components)))
         self._usual = np.concatenate([*rates, amplitudes, [np.log(USUAL_NOISE)]])
         self._rates = sum(component.count for component in components)
