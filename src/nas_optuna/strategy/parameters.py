@@ -124,7 +124,7 @@ class Parameter:
         if self.ordered or self._line() is None:
             return [RATE]
         # of numbers, how far apart they are is likelier to matter than which they are
-        return [RATE / 8, RATE]
+        return [RATE / 3, RATE]
 
     def _line(self) -> NDArray[np.float64] | None:
         """Where options that are numbers lie from 0 to 1, by their order; None where they are not."""
