@@ -15,14 +15,14 @@ def costs() -> Costs:
 @pytest.mark.parametrize("cost", COSTS)
 def test_every_cost_can_be_an_objective(cost: str, costs: Costs) -> None:
     objectives = Objectives(directions={cost: "minimize", "accuracy": "maximize"})
-    assert objectives.values(accuracy=0.5, costs=costs) == (float(getattr(costs, cost)), 0.5)
+    assert objectives.values(accuracy=0.5, measures=vars(costs)) == (float(getattr(costs, cost)), 0.5)
 
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_every_cost_can_be_limited(cost: str, costs: Costs) -> None:
     value = getattr(costs, cost)
     for limit, fits in ((value, True), (value - 1, False)):
-        excess = Objectives(directions={"accuracy": "maximize"}, limits={cost: limit}).excess(costs)
+        excess = Objectives(directions={"accuracy": "maximize"}, limits={cost: limit}).excess(vars(costs))
         assert (excess[cost] <= 0) is fits
 
 
