@@ -74,21 +74,10 @@ def run(
     digits: Digits,
     *,
     objectives: Objectives = OBJECTIVES["one"],
-    stop_reason: Callable[[], str | None] = lambda: None,
-    block: dict[str, Any] | None = None,
     trials: int = 1,
-    duplicates: str = "reuse",
-    **training: Any,
+    **settings: Any,
 ) -> optuna.Study:
-    objective = make_objective(
-        digits,
-        objectives=objectives,
-        stop_reason=stop_reason,
-        block=block,
-        trials=trials,
-        duplicates=duplicates,
-        **training,
-    )
+    objective = make_objective(digits, objectives=objectives, trials=trials, **settings)
     study = optuna.create_study(
         directions=list(objectives.directions.values()),
         sampler=optuna.samplers.RandomSampler(seed=0),
@@ -222,6 +211,25 @@ def test_network_equal_to_a_pruned_one_is_pruned_without_training(digits: Digits
     assert again.intermediate_values == {1: 0.25}
     assert again.user_attrs["reused"] == 0
     assert "seed" not in again.user_attrs
+
+
+def test_network_that_was_pruned_once_and_finished_once_has_its_values(digits: Digits) -> None:
+    finished = run(digits, block=ONE_NETWORK, trials=1).trials[0]
+    study = optuna.create_study(direction="maximize")
+    for state, value in ((TrialState.PRUNED, None), (TrialState.COMPLETE, 0.5)):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params=finished.params,
+                distributions=finished.distributions,
+                user_attrs={"hash": finished.user_attrs["hash"]},
+                intermediate_values={1: 0.25},
+            )
+        )
+    study.enqueue_trial(finished.params)
+    study.optimize(make_objective(digits, block=ONE_NETWORK), n_trials=1)
+    assert study.trials[2].value == 0.5
 
 
 def test_network_that_another_process_trains_is_waited_for(digits: Digits) -> None:

@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_optuna.estimation import COSTS, Estimator, Objectives
-from nas_optuna.space import Space, measure_costs
+from nas_optuna.space import Architecture, Space, measure_costs
 from nas_optuna.strategy import Description
+
+
+def measure_network(
+    network: Architecture, estimation: Estimator, *, input_shape: tuple[int, ...], classes: int
+) -> dict[str, float]:
+    """All that is known of a network before it is trained, by the name that objectives and limits use."""
+    costs = measure_costs(network, input_shape=input_shape, classes=classes)
+    return {name: getattr(costs, name) for name in COSTS} | estimation.measure(network)
 
 
 class NetworkDescription:
@@ -38,8 +46,9 @@ class NetworkDescription:
 
     def __call__(self, values: Mapping[str, Any]) -> Description:
         network = self._space.at(values).canonical()
-        costs = measure_costs(network, input_shape=self._input_shape, classes=self._classes)
-        measures = {name: getattr(costs, name) for name in COSTS} | self._estimation.measure(network)
+        measures = measure_network(
+            network, self._estimation, input_shape=self._input_shape, classes=self._classes
+        )
         features = [math.log(1.0 + measures[name]) for name in ("macs", "params")]
         features += [float(len(network.blocks)), *self._space.features(network)]
         excess = self._objectives.excess(measures)

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from nas_optuna.data import LabelledData
+from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
-    COSTS,
     EpochCallback,
     Estimator,
     Fidelity,
@@ -24,7 +24,7 @@ from nas_optuna.estimation import (
     Stopwatch,
     is_out_of_memory,
 )
-from nas_optuna.space import Architecture, Space, measure_costs
+from nas_optuna.space import Architecture, Space
 from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
 
 DUPLICATES = ("reuse", "retrain", "skip")
@@ -98,10 +98,12 @@ class Objective:
         with self.stopwatch.span("ask"):
             architecture = self.space(trial).canonical()
         with self.stopwatch.span("build"):
-            costs = measure_costs(
-                architecture, input_shape=self.data.input_shape, classes=len(self.data.classes)
+            measures = measure_network(
+                architecture,
+                self.training,
+                input_shape=self.data.input_shape,
+                classes=len(self.data.classes),
             )
-            measures = {name: getattr(costs, name) for name in COSTS} | self.training.measure(architecture)
         with self.stopwatch.span("report"):
             trial.set_user_attr("network", str(architecture))
             trial.set_user_attr("hash", architecture.hash)
@@ -136,7 +138,8 @@ class Objective:
         twins = _twins(trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
         if not twins:
             return None
-        twin = twins[0]
+        # the first that was trained to its end, if any was
+        twin = min(twins, key=lambda twin: twin.state != TrialState.COMPLETE)
         trial.set_user_attr("untrained", True)
         trial.set_user_attr("reused", twin.user_attrs.get("reused", twin.number))
         if self.duplicates == "skip":

@@ -56,12 +56,11 @@ class PointSampler(optuna.samplers.BaseSampler):
         """Set what is not pickled: all of it comes from the study."""
         self._lock = threading.Lock()
         self._archive = Archive()
-        self._descriptions: dict[frozenset[tuple[str, float]], Description] = {}
         self._followed: list[Evaluation] | None = None
 
     def _begin(self) -> None:
         """Follow another study."""
-        self._descriptions = {}
+        self._descriptions: dict[frozenset[tuple[str, float]], Description] = {}
         self._identities: set[Hashable] = set()
         self._identified = 0
 
