@@ -177,7 +177,7 @@ def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: 
     print(f"{'variant':<46} {'accuracy':>9} {'s.e.':>7} {'seconds':>8}")
     for name in chosen:
         results = [jobs[name, seed].result() for seed in range(arguments.seeds)]
-        mean, error = spread([result["accuracy"] for result in results])
+        mean, error = shared.spread([result["accuracy"] for result in results])
         seconds = statistics.median(result["seconds"] for result in results)
         figures[name] = {"accuracy": mean, "standard_error": error, "seconds": round(seconds, 1)}
         print(f"{name:<46} {mean:9.4f} {error:7.4f} {seconds:8.1f}", flush=True)
@@ -216,12 +216,6 @@ def shortest(root: str, cache_dir: Path, name: str, seed: int, accuracy: float) 
         guess = math.ceil(epochs * ((1 - result["accuracy"]) / (1 - accuracy)) ** 2)
         epochs = min(max(guess, too_few + 1), enough - 1)
     return {"epochs": enough, "tried": tried}
-
-
-def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return round(statistics.mean(values), 4), round(error, 4)
 
 
 @contextmanager

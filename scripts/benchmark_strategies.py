@@ -340,31 +340,21 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for (table, strategy), futures in runs.items():
             curves = np.array([future.result() for future in futures])
-            at = [count for count in AT if count <= arguments.queries]
-            figures.setdefault(table, {})[strategy] = {
-                str(count): [round(number, 4) for number in spread(curves[:, count - 1])] for count in at
+            spreads = {
+                count: shared.spread(curves[:, count - 1]) for count in range(5, arguments.queries + 1, 5)
             }
-            row = "  ".join(
-                f"{count}: {mean:.3f} ({error:.3f})"
-                for count, (mean, error) in ((count, spread(curves[:, count - 1])) for count in at)
-            )
+            told = {count: spreads[count] for count in AT if count in spreads}
+            row = "  ".join(f"{count}: {mean:.3f} ({error:.3f})" for count, (mean, error) in told.items())
             print(f"{table:<16} {strategy:<24} {row}", flush=True)
-            means = {count: spread(curves[:, count - 1])[0] for count in range(5, arguments.queries + 1, 5)}
-            figures[table][strategy]["queries_to"] = {
-                str(level): next((count for count, mean in means.items() if mean <= level), None)
-                for level in LEVELS
-            }
-            figures[table][strategy]["curve"] = {
-                str(count): [round(number, 4) for number in spread(curves[:, count - 1])]
-                for count in range(5, arguments.queries + 1, 5)
+            figures.setdefault(table, {})[strategy] = {
+                **{str(count): pair for count, pair in told.items()},
+                "queries_to": {
+                    str(level): next((count for count, (mean, _) in spreads.items() if mean <= level), None)
+                    for level in LEVELS
+                },
+                "curve": spreads,
             }
     return figures
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return float(statistics.mean(values)), float(error)
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
@@ -377,7 +367,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     canvas, panels = pyplot.subplots(1, len(figures), figsize=(5.2 * len(figures), 4), squeeze=False)
     for panel, (table, strategies) in zip(panels[0], figures.items(), strict=True):
         for index, (strategy, figure) in enumerate(strategies.items()):
-            counts = [int(count) for count in figure["curve"]]
+            counts = list(figure["curve"])
             means, errors = (np.array(part) for part in zip(*figure["curve"].values(), strict=True))
             panel.plot(counts, means, label=strategy, color=f"C{index}")
             panel.fill_between(counts, means - errors, means + errors, color=f"C{index}", alpha=0.2)

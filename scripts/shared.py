@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def load_cifar(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionD
     data.prepare()
     data.share()
     return data
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error, to four digits."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return round(float(statistics.mean(values)), 4), round(float(error), 4)
 
 
 @contextmanager
