@@ -46,12 +46,12 @@ def refuse_in_one_line(command: Command, *overrides: str) -> str:
     ],
 )
 def test_unknown_name_lists_the_known_ones(command: Command, override: str, known: tuple[str, ...]) -> None:
-    said = refuse(command, override)
+    said = refuse_in_one_line(command, override)
     assert all(name in said for name in known)
 
 
 def test_unknown_key_is_named(command: Command) -> None:
-    assert "n_trails" in refuse(command, *SHORT, "n_trails=3")
+    assert "n_trails" in refuse_in_one_line(command, *SHORT, "n_trails=3")
 
 
 @pytest.mark.parametrize(

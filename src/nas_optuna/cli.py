@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from nas_optuna.errors import InputError, NothingFound
 from nas_optuna.interrupt import EXIT_CODE
@@ -89,13 +91,22 @@ def survey_main() -> None:
 
 
 def _main(task: Callable[[], object]) -> None:
+    # let what Hydra can't compose come here, instead of being printed over many lines
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         task()
         sys.exit(_exit_code)
-    except SystemExit as error:
-        # Hydra ends with 1 when it can't compose the configuration, having said why
-        if error.code == 1 and not _composed:
-            sys.exit(INPUT_ERROR_CODE)
-        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        if _composed:
+            raise
+        sys.stderr.write(f"error: {_in_one_line(error)}\n")
+        sys.exit(INPUT_ERROR_CODE)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}: {name!r} is unknown; known: {', '.join(error.options)}."
+    return " ".join(str(error).split())
