@@ -359,26 +359,17 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Regret over queries, a panel for each table."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    canvas, panels = pyplot.subplots(1, len(figures), figsize=(5.2 * len(figures), 4), squeeze=False)
-    for panel, (table, strategies) in zip(panels[0], figures.items(), strict=True):
-        for index, (strategy, figure) in enumerate(strategies.items()):
-            counts = list(figure["curve"])
-            means, errors = (np.array(part) for part in zip(*figure["curve"].values(), strict=True))
-            panel.plot(counts, means, label=strategy, color=f"C{index}")
-            panel.fill_between(counts, means - errors, means + errors, color=f"C{index}", alpha=0.2)
-        panel.set(title=table, xlabel="queries", yscale="log")
-        panel.grid(alpha=0.3)
     fronts = all(table.endswith(("front", "latency")) for table in figures)
-    panels[0][0].set_ylabel("share of the hypervolume missing" if fronts else "regret, percentage points")
-    lines, labels = panels[0][0].get_legend_handles_labels()
-    canvas.legend(lines, labels, loc="lower center", ncol=len(labels), frameon=False)
-    canvas.tight_layout(rect=(0, 0.06, 1, 1))
-    canvas.savefig(path, dpi=110)
+    shared.draw_panels(
+        path,
+        {
+            table: {name: figure["curve"] for name, figure in strategies.items()}
+            for table, strategies in figures.items()
+        },
+        x="queries",
+        y="share of the hypervolume missing" if fronts else "regret, percentage points",
+        log="y",
+    )
 
 
 def main() -> None:

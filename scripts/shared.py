@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 from hydra import compose, initialize_config_module
@@ -74,6 +75,37 @@ def axes_of(path: Path, *, size: tuple[float, float]) -> Iterator[Any]:
     yield axes
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+
+
+def draw_panels(
+    path: Path, figures: Mapping[str, Mapping[str, Mapping[int, Any]]], *, x: str, y: str, log: str
+) -> None:
+    """Lines with their standard errors, a panel for each entry, written to a png; needs matplotlib.
+
+    Args:
+        path: The png.
+        figures: By panel and line: means and standard errors by x.
+        x, y: What the axes show.
+        log: The axes that are logarithmic, such as ``y``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, panels = pyplot.subplots(1, len(figures), figsize=(5.2 * len(figures), 4), squeeze=False)
+    for panel, (title, named) in zip(panels[0], figures.items(), strict=True):
+        for index, (name, spreads) in enumerate(named.items()):
+            means, errors = np.array(list(spreads.values())).T
+            panel.plot(list(spreads), means, label=name, color=f"C{index}")
+            panel.fill_between(list(spreads), means - errors, means + errors, color=f"C{index}", alpha=0.2)
+        panel.set(title=title, xlabel=x, **{f"{axis}scale": "log" for axis in log})
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel(y)
+    lines, labels = panels[0][0].get_legend_handles_labels()
+    canvas.legend(lines, labels, loc="lower center", ncol=len(labels), frameon=False)
+    canvas.tight_layout(rect=(0, 0.06, 1, 1))
+    canvas.savefig(path, dpi=110)
 
 
 def machine() -> dict[str, Any]:

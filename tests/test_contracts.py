@@ -131,19 +131,20 @@ def test_every_estimation_searches_and_reports_curves(
 
 
 ALLOWED = {
+    "attributes": set(),
     "errors": set(),
     "files": set(),
     "cores": {"errors"},
     "interrupt": set(),
     "space": {"errors"},
     "data": {"errors"},
-    "strategy": {"errors"},
-    "estimation": {"errors", "files", "space", "data"},
+    "strategy": {"attributes", "errors"},
+    "estimation": {"attributes", "errors", "files", "space", "data"},
     "study": {"errors"},
     "configuration": {"errors", "space", "strategy", "study"},
     "description": {"estimation", "space", "strategy"},
-    "results": {"errors", "files", "space", "data", "estimation", "study", "interrupt"},
-    "objective": {"data", "description", "estimation", "space", "study"},
+    "results": {"attributes", "errors", "files", "space", "data", "estimation", "study", "interrupt"},
+    "objective": {"attributes", "data", "description", "estimation", "space", "study"},
     "prepare": {
         "configuration",
         "cores",

@@ -29,7 +29,7 @@ from nas_optuna.study import derive_seed
 if TYPE_CHECKING:
     from conftest import Command
 
-NAME = "digits-resconv_small-accuracy-auto-halving-seed0"
+NAME = "digits-resconv_small-accuracy-auto-curves-seed0"
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_multirun_runs_each_study_in_its_own_folder(command: Command, tmp_path: 
     result = command("-m", *SHORT, "strategy=random,tpe", "seed=0,1", "n_trials=1", timeout=300)
     assert result.returncode == 0, result.stderr
     names = {
-        f"digits-resconv_small-accuracy-{strategy}-halving-seed{seed}"
+        f"digits-resconv_small-accuracy-{strategy}-curves-seed{seed}"
         for strategy in ("random", "tpe")
         for seed in (0, 1)
     }

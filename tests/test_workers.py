@@ -27,7 +27,7 @@ from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 
-NAME = "digits-resconv_small-accuracy-auto-halving-seed0"
+NAME = "digits-resconv_small-accuracy-auto-curves-seed0"
 TWO = (*SHORT, "workers=2", "n_trials=5", "estimation=full", "study_name=study")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

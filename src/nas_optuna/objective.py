@@ -7,22 +7,26 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
+from nas_optuna.attributes import CURVE
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
     EpochCallback,
     Estimator,
     Fidelity,
+    LearningCurve,
     Objectives,
     PruningCallback,
     Stopwatch,
     is_out_of_memory,
+    may_prune,
+    read_curve,
 )
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
@@ -112,7 +116,7 @@ class Objective:
         self.progress.running(f"trial {trial.number}: {architecture}")
         return (
             self._refuse_oversized(trial, measures)
-            or self._answer_twin(trial, architecture)
+            or self._answer_twin(trial, architecture, measures)
             or self._train(trial, architecture, measures)
         )
 
@@ -130,7 +134,9 @@ class Objective:
             trial, measures, f"{over[0]} {measures[over[0]]:,} > {limit:,.0f}", trained=0.0
         )
 
-    def _answer_twin(self, trial: optuna.Trial, architecture: Architecture) -> tuple[float, ...] | None:
+    def _answer_twin(
+        self, trial: optuna.Trial, architecture: Architecture, measures: Measures
+    ) -> tuple[float, ...] | None:
         """What an earlier equal network says; None where there is none, or it shall be trained again."""
         if self.duplicates == "retrain":
             return None
@@ -145,8 +151,9 @@ class Objective:
         if self.duplicates == "skip":
             raise optuna.TrialPruned("equal to an earlier network")
         if twin.state == TrialState.PRUNED:
-            for epoch, accuracy in twin.intermediate_values.items():
-                trial.report(accuracy, epoch)
+            curve = self._curve(trial, measures)
+            for epoch, accuracy in read_curve(twin, trial.study.directions).values.items():
+                curve.report(accuracy, epoch)
             raise optuna.TrialPruned("equal to one that was pruned")
         trial.set_constraint("trained", 0.0)
         return tuple(twin.values)
@@ -173,19 +180,19 @@ class Objective:
     ) -> tuple[float, ...]:
         seed = derive_seed(self.seed, trial.number)
         trial.set_user_attr("seed", seed)
-        # Optuna takes no intermediate values where there are several objectives
-        pruning = PruningCallback(trial, self.stopwatch) if len(self.objectives.names) == 1 else None
+        pruning = PruningCallback(
+            self._curve(trial, measures), may_prune=may_prune(trial.study), stopwatch=self.stopwatch
+        )
         epoch = EpochCallback(
             lambda number, accuracy: self.progress.epoch(number, accuracy, self.fidelity.epochs)
         )
-        callbacks: list[Any] = [epoch, pruning] if pruning else [epoch]
         try:
             module = self.training.fit(
                 architecture,
                 self.data,
                 fidelity=self.fidelity,
                 seed=seed,
-                callbacks=callbacks,
+                callbacks=[epoch, pruning],
                 stop=self.stop_reason,
                 stopwatch=self.stopwatch,
             )
@@ -197,17 +204,22 @@ class Objective:
         trial.set_user_attr("execution", str(module.execution))
         if module.diverged:
             return self._infeasible(trial, measures, "diverged", trained=1.0)
-        if pruning is None:
-            trial.set_user_attr("curve", [round(accuracy, 4) for accuracy in module.curve])
         if module.stopped:
             self._stop(trial, module.stopped)
-        if pruning is not None and pruning.pruned:
+        if pruning.pruned:
             raise optuna.TrialPruned
         trial.set_constraint("trained", 0.0)
         accuracy = module.curve[-1]
         if self.duplicates == "retrain":
             accuracy = self._mean_over_twins(trial, architecture, accuracy)
         return self.objectives.values(accuracy=accuracy, measures=measures)
+
+    def _curve(self, trial: optuna.Trial, measures: Measures) -> optuna.Trial | LearningCurve:
+        """What takes the curve: Optuna's trial does not where there are several objectives."""
+        if len(self.objectives.names) == 1:
+            return trial
+        known = [None if name == "accuracy" else float(measures[name]) for name in self.objectives.names]
+        return LearningCurve(trial, values=known)
 
     @staticmethod
     def _mean_over_twins(trial: optuna.Trial, architecture: Architecture, accuracy: float) -> float:
@@ -235,7 +247,7 @@ def _twins(trial: optuna.Trial, architecture: Architecture, *states: TrialState)
         and twin.number != trial.number
         and is_feasible(twin)
         # one that ran out of time, or was skipped, says nothing
-        and (twin.state != TrialState.PRUNED or twin.intermediate_values)
+        and (twin.state != TrialState.PRUNED or twin.intermediate_values or CURVE in twin.user_attrs)
         and "stopped" not in twin.user_attrs
     ]
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
-from nas_optuna.estimation import Fidelity, Table, plan_final
+from nas_optuna.estimation import Fidelity, Table, may_prune, plan_final
 from nas_optuna.files import write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
@@ -269,8 +269,8 @@ class Search:
                 f"{timeout * settings.search_share:.0f} s of search, "
                 f"{timeout * settings.final_share:.0f} s of final training"
             )
-        if len(self._objectives.names) > 1 and not isinstance(pruner, optuna.pruners.NopPruner):
-            text += f"; {type(pruner).__name__} rests: Optuna prunes with one objective only"
+        if not isinstance(pruner, optuna.pruners.NopPruner) and not may_prune(self._study):
+            text += f"; {type(pruner).__name__} rests: with several objectives take estimation=curves"
         return text
 
     def _after(self, trial: FrozenTrial) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -8,7 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import SuccessiveHalvingPruner
+from nas_optuna.estimation import CurvePruner, LearningCurve, ParetoPruner, SuccessiveHalvingPruner
+from nas_optuna.strategy import EvolutionSampler, LocalSearchSampler, PredictorSampler
 
 STEPS = {"every": range(1, 28), "every third": range(3, 28, 3), "few": (1, 5, 26)}
 
@@ -56,3 +60,253 @@ def test_successive_halving_reads_the_storage_at_rungs_alone(monkeypatch: pytest
 def test_successive_halving_wants_a_first_rung() -> None:
     with pytest.raises(InputError, match=r"estimation\.pruner\.min_resource: 0 must be a whole number"):
         SuccessiveHalvingPruner(0, 3)
+
+
+def rising(count: int, *, first_ranks: bool, seed: int = 0) -> np.ndarray:
+    """Curves of 16 epochs that rise to their end; the first epoch ranks, or is chance."""
+    random = np.random.default_rng(seed)
+    end = random.uniform(0.3, 0.9, size=count)
+    epochs = np.arange(1, 17)
+    curves = end[:, None] * (1 - 0.5 / epochs) + 0.003 * random.normal(size=(count, 16))
+    if not first_ranks:
+        curves[:, 0] = 0.1 + 0.01 * random.normal(size=count)
+    return curves
+
+
+def replay(
+    pruner: optuna.pruners.BasePruner,
+    curves: np.ndarray,
+    *,
+    direction: str = "maximize",
+    start: int = 1,
+    storage: str | None = None,
+) -> list[int]:
+    """How many epochs of each curve were trained."""
+    study = optuna.create_study(direction=direction, pruner=pruner, storage=storage)
+    trained = []
+    for curve in curves:
+        trial = study.ask()
+        for epoch, value in enumerate(curve, start=1):
+            trial.report(value, epoch - 1 + start)
+            if epoch < len(curve) and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curve[-1])
+        trained.append(epoch)
+    return trained
+
+
+def test_curve_pruner_stops_at_once_where_the_first_epoch_ranks() -> None:
+    trained = replay(CurvePruner(), rising(100, first_ranks=True))
+    assert np.mean(np.array(trained[20:]) == 1) > 0.6
+
+
+def test_curve_pruner_waits_where_the_first_epoch_is_chance() -> None:
+    trained = np.array(replay(CurvePruner(), rising(300, first_ranks=False))[100:])
+    assert np.mean(trained == 1) < 0.25
+    assert np.mean(trained == 2) > 0.4
+
+
+@pytest.mark.parametrize("first_ranks", [True, False])
+def test_curve_pruner_finds_the_best_for_a_fraction_of_the_epochs(first_ranks: bool) -> None:
+    curves = rising(200, first_ranks=first_ranks)
+    trained = np.array(replay(CurvePruner(), curves))
+    kept = curves[trained == 16, -1]
+    assert kept.max() >= np.sort(curves[:, -1])[-3]
+    assert trained.sum() < 0.3 * curves.size
+
+
+def test_curve_pruner_stops_none_before_one_is_complete() -> None:
+    curves = rising(4, first_ranks=True)
+    study = optuna.create_study(direction="maximize", pruner=CurvePruner())
+    trials = [study.ask() for _ in curves]
+    for epoch in range(15):
+        for trial, curve in zip(trials, curves, strict=True):
+            trial.report(curve[epoch], epoch + 1)
+            assert not trial.should_prune()
+
+
+@pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_diverged_is_stopped_at_once(pruner: type[optuna.pruners.BasePruner], value: float) -> None:
+    assert replay(pruner(), np.array([[0.5, value, 0.6]])) == [2]
+
+
+def test_curve_pruner_decides_alike_in_both_directions_and_from_step_zero() -> None:
+    curves = rising(40, first_ranks=True)
+    expected = replay(CurvePruner(), curves)
+    assert replay(CurvePruner(), -curves, direction="minimize", start=0) == expected
+
+
+def test_curve_pruner_takes_up_a_study_where_another_process_left_it(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(direction="maximize", storage=address, study_name="s")
+    for curve in rising(30, first_ranks=True):
+        trial = study.ask()
+        for epoch, value in enumerate(curve, start=1):
+            trial.report(value, epoch)
+        study.tell(trial, curve[-1])
+    pruner = pickle.loads(pickle.dumps(CurvePruner()))
+    other = optuna.load_study(storage=address, study_name="s", pruner=pruner)
+    # some go on by chance, to see whether that was right
+    hopeless = []
+    for _ in range(10):
+        trial = other.ask()
+        trial.report(0.1, 1)
+        hopeless.append(trial.should_prune())
+    assert sum(hopeless) >= 7
+
+
+def test_a_rival_counts_although_it_has_no_curve() -> None:
+    """A network that is told at once, as an equal of an earlier one, has none."""
+    decisions = []
+    for rival in (0.0, 1.1):
+        study = optuna.create_study(direction="maximize", pruner=ParetoPruner())
+        curves = rising(30, first_ranks=True)
+        for curve in curves:
+            trial = study.ask()
+            for epoch, value in enumerate(curve, start=1):
+                trial.report(value, epoch)
+            study.tell(trial, curve[-1])
+        study.tell(study.ask(), rival)
+        trial = study.ask()
+        for epoch, value in enumerate(curves[curves[:, -1].argmax(), :8], start=1):
+            trial.report(value, epoch)
+        decisions.append(trial.should_prune())
+    assert decisions == [False, True]
+
+
+def front_study(pruner: optuna.pruners.BasePruner, **options: Any) -> optuna.Study:
+    return optuna.create_study(directions=["maximize", "minimize"], pruner=pruner, **options)
+
+
+def networks(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of 8 epochs and costs: dear networks are better in the end, and learn more slowly."""
+    random = np.random.default_rng(seed)
+    costs = random.uniform(1.0, 10.0, size=count)
+    end = 0.5 + 0.04 * costs - random.exponential(0.1, size=count)
+    slowness = 0.2 + 0.08 * costs
+    curves = end[:, None] * (1 - slowness[:, None] / np.arange(1, 9)) + 0.003 * random.normal(size=(count, 8))
+    return curves, costs
+
+
+def search_front(study: optuna.Study, curves: np.ndarray, costs: np.ndarray) -> list[int]:
+    """The README's way: how many epochs of each network were trained."""
+    trained = []
+    for values, cost in zip(curves, costs, strict=True):
+        trial = study.ask()
+        curve = LearningCurve(trial, values=(None, cost))
+        for epoch, accuracy in enumerate(values, start=1):
+            curve.report(accuracy, epoch)
+            if epoch < len(values) and curve.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, (values[-1], cost))
+        trained.append(epoch)
+    return trained
+
+
+def on_front(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    rivals = (costs <= costs[:, None]) & (values > values[:, None])
+    return np.asarray(~rivals.any(axis=1))
+
+
+@pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])
+@pytest.mark.parametrize("seed", range(3))
+def test_front_stays_whole_for_a_part_of_the_epochs(pruner: Any, seed: int) -> None:
+    curves, costs = networks(120, seed=seed)
+    trained = np.array(search_front(front_study(pruner()), curves, costs))
+    assert np.all(trained[on_front(curves[:, -1], costs)] == 8)
+    assert trained.sum() < 0.75 * curves.size
+
+
+def test_plain_two_objective_study_prunes_on_the_curve() -> None:
+    """All that a study of anyone's needs; the README shows it."""
+    curves, costs = networks(60)
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        index = trial.suggest_int("network", 0, 59)
+        curve = LearningCurve(trial, values=(None, costs[index]))
+        for epoch, accuracy in enumerate(curves[index], start=1):
+            curve.report(accuracy, epoch)
+            if curve.should_prune():
+                raise optuna.TrialPruned
+        return float(curves[index, -1]), float(costs[index])
+
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=ParetoPruner(),
+    )
+    study.optimize(objective, n_trials=60)
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    assert len(pruned) > 15
+    reported = {trial.params["network"]: trial.user_attrs["curve"] for trial in pruned}
+    assert all(0 < len(curve) < 8 for curve in reported.values())
+    assert all(curve["1"] == curves[index, 0] for index, curve in reported.items())
+
+
+SAMPLERS = {
+    "random": lambda: optuna.samplers.RandomSampler(seed=0),
+    "tpe": lambda: optuna.samplers.TPESampler(seed=0, multivariate=True, n_startup_trials=10),
+    "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0, population_size=10),
+    "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=0, population_size=10),
+    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=20),
+    "qmc": lambda: optuna.samplers.QMCSampler(seed=0),
+    "evolution": lambda: EvolutionSampler(seed=0),
+    "local": lambda: LocalSearchSampler(seed=0, n_startup_trials=10),
+    "predictor": lambda: PredictorSampler(seed=0, n_startup_trials=10),
+}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pareto_pruner_works_with_every_sampler(sampler: str) -> None:
+    study = front_study(ParetoPruner(), sampler=SAMPLERS[sampler]())
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        quality = trial.suggest_float("quality", 0.0, 1.0)
+        cost = trial.suggest_float("cost", 1.0, 10.0)
+        curve = LearningCurve(trial, values=(None, cost))
+        for epoch in range(1, 9):
+            curve.report((0.5 + 0.04 * cost - 0.3 * quality) * (1 - 0.5 / epoch), epoch)
+            if epoch < 8 and curve.should_prune():
+                raise optuna.TrialPruned
+        return (0.5 + 0.04 * cost - 0.3 * quality) * (1 - 0.5 / 8), cost
+
+    study.optimize(objective, n_trials=40)
+    states = [trial.state for trial in study.trials]
+    assert {TrialState.COMPLETE, TrialState.PRUNED} == set(states)
+
+
+def test_processes_share_what_pareto_pruner_learns(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/study.db"
+    curves, costs = networks(40)
+    search_front(front_study(optuna.pruners.NopPruner(), storage=address, study_name="s"), curves, costs)
+    other = optuna.load_study(storage=address, study_name="s", pruner=ParetoPruner())
+    trained = search_front(other, np.full((1, 8), 0.01), np.array([9.0]))
+    assert trained[0] <= 2
+
+
+def test_pareto_pruner_spares_what_may_yet_rise() -> None:
+    """One that is behind at first, and cheap, has no rival at its cost."""
+    curves, costs = networks(60)
+    study = front_study(ParetoPruner())
+    search_front(study, curves, costs)
+    assert search_front(study, 0.3 * curves[:1], np.array([0.5])) == [8]
+
+
+@pytest.mark.parametrize("values", [(None,), (0.5, 2.0), (None, None), (None, 1.0, 2.0)])
+def test_learning_curve_wants_a_value_for_each_objective(values: tuple[float | None, ...]) -> None:
+    trial = front_study(ParetoPruner()).ask()
+    with pytest.raises(InputError, match="one number for each of the study's 2 objectives, and None"):
+        LearningCurve(trial, values=values)
+
+
+@pytest.mark.parametrize("risk", [0.0, 0.5, -1.0, "high"])
+@pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])
+def test_risk_has_a_range(pruner: Any, risk: Any) -> None:
+    with pytest.raises(InputError, match=r"estimation\.pruner\.risk"):
+        pruner(risk=risk)

@@ -1,11 +1,12 @@
 """The third of the three parts of neural architecture search: what a network is worth."""
 
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
+from nas_optuna.estimation.curves import LearningCurve, read_curve
 from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, Executions, Probe
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
-from nas_optuna.estimation.pruners import SuccessiveHalvingPruner
+from nas_optuna.estimation.pruners import CurvePruner, ParetoPruner, SuccessiveHalvingPruner, may_prune
 from nas_optuna.estimation.table import LookedUp, Table
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
@@ -21,13 +22,16 @@ __all__ = [
     "SPANS",
     "Choice",
     "Classifier",
+    "CurvePruner",
     "EpochCallback",
     "Estimator",
     "Execution",
     "Executions",
     "Fidelity",
+    "LearningCurve",
     "LookedUp",
     "Objectives",
+    "ParetoPruner",
     "Plan",
     "PlanSettings",
     "Probe",
@@ -39,5 +43,7 @@ __all__ = [
     "Training",
     "is_out_of_memory",
     "make_plan",
+    "may_prune",
     "plan_final",
+    "read_curve",
 ]

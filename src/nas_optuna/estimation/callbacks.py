@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-import optuna
 import pytorch_lightning as pl
 
 from nas_optuna.estimation.module import Classifier
 from nas_optuna.estimation.timing import Stopwatch
 
 
+class TakesCurve(Protocol):
+    """An ``optuna.Trial``, or a ``LearningCurve``."""
+
+    def report(self, value: float, step: int) -> None:
+        """Add a value."""
+
+    def should_prune(self) -> bool:
+        """Whether the training shall stop."""
+
+
 class PruningCallback(pl.Callback):
     """Reports each epoch's validation accuracy to the trial and stops where its pruner says so.
 
     It does not raise inside a hook: the training ends in order, and the caller asks ``pruned``.
+
+    Args:
+        trial: Takes the curve.
+        may_prune: Whether its pruner is asked: that reads the trial from the storage, in vain where nothing
+            prunes.
+        stopwatch: Told what the time goes into.
     """
 
-    def __init__(self, trial: optuna.Trial, stopwatch: Stopwatch | None = None) -> None:
+    def __init__(
+        self, trial: TakesCurve, *, may_prune: bool = True, stopwatch: Stopwatch | None = None
+    ) -> None:
         self._trial = trial
         self._stopwatch = stopwatch or Stopwatch()
-        # asking reads the trial from the storage, in vain where nothing prunes
-        self._may_prune = not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
+        self._may_prune = may_prune
         self.pruned = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

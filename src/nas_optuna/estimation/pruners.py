@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import stdtr
 
 from nas_optuna.errors import check_number
+from nas_optuna.estimation.curves import Curve, read_curve
+from nas_optuna.estimation.extrapolation import Extrapolation, choose_rungs
+from nas_optuna.estimation.stopping import StoppingRule
+
+# a model may be wrong: the best quarter of a rung always goes on, and so does one of ten that would be
+# stopped, or it would never be found out that low values rise
+LEADING, EXPLORED = 0.25, 0.1
+FEW = 30  # curves
+REFIT_SHARE = (
+    0.03  # of the curves are new: as long as fewer are, and none is complete, what was learned holds
+)
+RISK = 0.02  # of stopping, at one rung, what would have reached the front
 
 
 class SuccessiveHalvingPruner(optuna.pruners.SuccessiveHalvingPruner):
@@ -41,3 +60,182 @@ class SuccessiveHalvingPruner(optuna.pruners.SuccessiveHalvingPruner):
         while rung <= before:
             rung *= self._factor
         return bool(steps) and rung <= steps[-1]
+
+
+class CurvePruner(optuna.pruners.BasePruner):
+    """Stops a training where a fresh network is a better use of its time, by the study's own curves.
+
+    Nothing has to be set: from the curves so far it learns how far each rung foretells the last value
+    (``Extrapolation``), and goes on with a training where its expected gain over the best network is worth
+    its further steps (``StoppingRule``). Where the first epoch is chance it waits, where that ranks
+    already it is as quick as successive halving. Before a first network is trained to the end it stops
+    none, unless one reports NaN.
+
+    With several objectives it decides as ``ParetoPruner``.
+
+    Args:
+        risk: See ``ParetoPruner``; without effect with one objective.
+
+    Raises:
+        InputError: The risk is out of its range.
+    """
+
+    def __init__(self, risk: float = RISK) -> None:
+        self._pareto = ParetoPruner(risk)
+        self._curves = StudyCurves()
+        self._rule: tuple[Extrapolation, StoppingRule] | None = None
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial shall stop at its last reported step."""
+        if len(study.directions) > 1:
+            return self._pareto.prune(study, trial)
+        curve = read_curve(trial, study.directions)
+        if is_broken(curve):
+            return True
+        if (known := self._curves.judge(study, curve)) is None:
+            return False
+        rung, chain = known
+        if self._rule is None or self._rule[0] is not chain:
+            self._rule = chain, StoppingRule(chain, best=self._curves.best(curve.known))
+        value = curve.values[curve.steps[-1]]
+        return (
+            self._rule[1].stops(value, rung)
+            and not chain.is_among_best(value, rung, share=LEADING)
+            and np.random.default_rng((trial.number, rung)).random() >= EXPLORED
+        )
+
+
+class ParetoPruner(optuna.pruners.BasePruner):
+    """Stops a network whose curve says that it will not reach the Pareto front at its costs.
+
+    For studies with several objectives, of which one has a curve and the others are known before the
+    training, as MACs are. Optuna's ``trial.report`` refuses such studies: ``LearningCurve`` takes the values.
+    A network is on the front if no other one that costs no more is as good; it goes on unless the
+    probability that its last value exceeds the best of those is below ``risk``. Costs count in the
+    extrapolation: large networks learn more slowly at first, and end higher.
+
+    With one objective, the front is the best network.
+
+    Args:
+        risk: Of stopping, at one rung, a network that would have reached the front, above 0, below 0.5.
+
+    Raises:
+        InputError: The risk is out of its range.
+    """
+
+    def __init__(self, risk: float = RISK) -> None:
+        check_number("estimation.pruner.risk", risk, above=0, below=0.5)
+        self._risk = risk
+        self._curves = StudyCurves()
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial shall stop at its last reported step."""
+        curve = read_curve(trial, study.directions)
+        if is_broken(curve):
+            return True
+        if (known := self._curves.judge(study, curve)) is None:
+            return False
+        rung, chain = known
+        target = self._curves.best(curve.known)
+        mean, deviation, freedom = chain.forecast(curve.values[curve.steps[-1]], rung, curve.known)
+        return float(stdtr(freedom, (mean - target) / deviation)) < self._risk
+
+
+class StudyCurves:
+    """The curves of a study and how they go on, read again where a rung is reached.
+
+    Between two rungs there is nothing to decide, and the storage is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._follow(None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # all of it comes from the study
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._follow(None)
+
+    def _follow(self, study: optuna.Study | None) -> None:
+        self._study = weakref.ref(study) if study is not None else None
+        self._curves: dict[int, Curve] = {}
+        self._rungs: list[int] = []
+        self._length = 0
+        self._rows: dict[int, list[float]] = {}
+        self._chain: Extrapolation | None = None
+        self._learned = 0
+
+    def judge(self, study: optuna.Study, running: Curve) -> tuple[int, Extrapolation] | None:
+        """The rung that a running curve has just reached, and how curves go on from there.
+
+        None between two rungs, at the last one, and before any curve is complete.
+        """
+        if self._study is None or self._study() is not study:
+            self._follow(study)
+        if self._chain is not None and new_rung(running.steps, self._chain.rungs) is None:
+            return None
+        self._read(study)
+        if self._chain is None or (rung := new_rung(running.steps, self._rungs)) is None:
+            return None
+        # among few, the one that is judged says much of how far values differ
+        return rung, self._learn(running) if self._learned < FEW else self._chain
+
+    def best(self, known: tuple[float, ...]) -> float:
+        """The best final value of networks that are no worse in all that is known of them."""
+        rivals = (
+            curve.final
+            for curve in self._curves.values()
+            if curve.final is not None
+            and len(curve.known) == len(known)
+            and all(theirs >= mine for theirs, mine in zip(curve.known, known, strict=True))
+        )
+        return max(rivals, default=-math.inf)
+
+    def _read(self, study: optuna.Study) -> None:
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        new = {
+            trial.number: read_curve(trial, study.directions)
+            for trial in trials
+            if trial.number not in self._curves
+        }
+        self._curves |= new
+        complete = [curve for curve in new.values() if curve.final is not None and curve.values]
+        longest = max(complete, key=lambda curve: len(curve.values), default=None)
+        if longest is not None and len(longest.values) > self._length:
+            self._length = len(longest.values)
+            self._rungs = choose_rungs(longest.steps)
+            new, self._rows = self._curves, {}
+        self._rows |= {
+            number: [curve.at(rung) for rung in self._rungs] for number, curve in new.items() if curve.values
+        }
+        if complete or (self._rungs and len(self._rows) - self._learned > REFIT_SHARE * self._learned):
+            self._chain, self._learned = self._learn(), len(self._rows)
+
+    def _learn(self, *running: Curve) -> Extrapolation:
+        # those that were stopped before the first rung say nothing
+        numbers = [number for number, row in self._rows.items() if not math.isnan(row[0])]
+        rows = [self._rows[number] for number in numbers]
+        rows += [[curve.at(rung) for rung in self._rungs] for curve in running]
+        known = [self._curves[number].known for number in numbers] + [curve.known for curve in running]
+        return Extrapolation(self._rungs, np.array(rows), np.array(known).reshape(len(rows), -1))
+
+
+def is_broken(curve: Curve) -> bool:
+    """Whether the last value is NaN or infinite."""
+    return bool(curve.values) and math.isinf(curve.values[curve.steps[-1]])
+
+
+def new_rung(steps: Sequence[int], rungs: Sequence[int]) -> int | None:
+    """Index of the rung that the last step reached and the one before had not; None for the last rung."""
+    if not steps or steps[-1] >= rungs[-1]:
+        return None
+    before = steps[-2] if len(steps) > 1 else -1
+    reached = [index for index, rung in enumerate(rungs) if before < rung <= steps[-1]]
+    return reached[-1] if reached else None
+
+
+def may_prune(study: optuna.Study) -> bool:
+    """Whether a study's pruner can stop anything: with several objectives those of this module alone."""
+    if len(study.directions) > 1:
+        return isinstance(study.pruner, (CurvePruner, ParetoPruner))
+    return not isinstance(study.pruner, optuna.pruners.NopPruner)

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nas_optuna.attributes import CURVE
 from nas_optuna.estimation import Objectives
 from nas_optuna.study import Budget, is_feasible, is_trained
 
@@ -109,8 +110,11 @@ class Display:
         network = trial.user_attrs.get("network", "")
         cost = f"{trial.user_attrs['macs'] / 1e6:.2f}M MACs" if "macs" in trial.user_attrs else ""
         if trial.state == TrialState.PRUNED:
-            epoch = trial.last_step
-            last = "" if epoch is None else f" {trial.intermediate_values[epoch]:.3f} at epoch {epoch}"
+            reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
+            epoch, accuracy = max(
+                ((int(step), value) for step, value in reported.items()), default=(None, 0.0)
+            )
+            last = "" if epoch is None else f" {accuracy:.3f} at epoch {epoch}"
             outcome = f"{trial.user_attrs.get('stopped', 'pruned')}{last}"
         elif trial.state == TrialState.FAIL:
             outcome = trial.user_attrs.get("stopped") or f"failed: {trial.user_attrs.get('error', 'unknown')}"

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.attributes import CURVE, KNOWN_VALUES
 from nas_optuna.strategy.parameters import Point
 
 
@@ -25,12 +26,14 @@ class Evaluation:
         values: One for each objective, more is better; empty where it was pruned or failed.
         constraints: By name; kept where it is 0 or less.
         progress: Last step that it reported, and the value there, more is better; None without any.
+        stopped_at: Where a trial with several objectives was pruned: its values by then, more is better.
     """
 
     point: Point
     values: tuple[float, ...] = ()
     constraints: Mapping[str, float] = field(default_factory=dict)
     progress: tuple[int, float] | None = None
+    stopped_at: tuple[float, ...] = ()
 
     @functools.cached_property
     def violation(self) -> float:
@@ -161,8 +164,16 @@ def _evaluate(trial: FrozenTrial, point: Point, directions: Sequence[StudyDirect
     values: tuple[float, ...] = ()
     if trial.state == TrialState.COMPLETE and trial.values is not None:
         values = tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
-    progress = None
-    if trial.state == TrialState.PRUNED and trial.intermediate_values:
-        step, value = max(trial.intermediate_values.items())
-        progress = (step, -math.inf if math.isnan(value) else signs[0] * value)
-    return Evaluation(point, values, trial.constraints, progress)
+    progress, stopped_at = None, ()
+    if trial.state == TrialState.PRUNED:
+        known = list(trial.user_attrs.get(KNOWN_VALUES, [None]))
+        judged = known.index(None)
+        # where there are several objectives, a curve is a user attribute
+        reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
+        if reported:
+            step, value = max((int(step), value) for step, value in reported.items())
+            known[judged] = -math.inf * signs[judged] if math.isnan(value) else value
+            progress = (step, signs[judged] * known[judged])
+            if len(known) == len(signs) > 1:
+                stopped_at = tuple(sign * value for sign, value in zip(signs, known, strict=True))
+    return Evaluation(point, values, trial.constraints, progress, stopped_at)

@@ -223,6 +223,11 @@ class PredictorSampler(PointSampler):
     def _worth(self, known: Sequence[Evaluation]) -> Array:
         """Logarithm of what a candidate is expected to improve."""
         chosen = [evaluation.violation <= 0 and not evaluation.has_failed for evaluation in known]
+        if self._has_several():
+            chosen = [
+                is_chosen and bool(evaluation.values or evaluation.stopped_at)
+                for is_chosen, evaluation in zip(chosen, known, strict=True)
+            ]
         judged = [evaluation for evaluation, is_judged in zip(known, chosen, strict=True) if is_judged]
         if len(judged) < 2:
             return np.zeros(len(self._offered[0]))
@@ -231,7 +236,8 @@ class PredictorSampler(PointSampler):
             scores = _normal_scores([evaluation.standing for evaluation in judged])
             mean, deviation = self._predict("value", chosen, scores)
             return _log_expected_improvement(mean, boldness * deviation, float(scores.max()))
-        columns = zip(*(evaluation.values for evaluation in judged), strict=True)
+        # one that was stopped would have become better, but not so good as to matter
+        columns = zip(*(evaluation.values or evaluation.stopped_at for evaluation in judged), strict=True)
         scores = np.stack([_normal_scores(column) for column in columns], axis=1)
         predictions = [
             self._predict(f"value {index}", chosen, column) for index, column in enumerate(scores.T)

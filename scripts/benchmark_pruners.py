@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""How soon pruners find good networks, on learning curves that others recorded.
+
+    python scripts/benchmark_pruners.py --data benchmarks --seeds 15 --plot pruners.png
+    python scripts/benchmark_pruners.py --data benchmarks --curves fashion_mnist,nlp --pruners default,none
+
+Networks are drawn at random, the same ones in the same order for every pruner. Each study, in memory,
+is told their curves epoch by epoch and stops where its pruner says so, until the epochs of so many whole
+trainings are spent. Curves: ``fashion_mnist``, ``covertype``, ``higgs``, ``airlines`` (surrogate of LCBench,
+52 epochs, accuracy; epoch 1 is chance), ``nlp`` (NAS-Bench-NLP, 50 epochs, loss; some diverge). Pruners:
+``default`` is the command's own, ``none``, and Optuna's with their defaults: ``median``, ``percentile`` (25),
+``halving``, ``hyperband``; and ``halving_3_3``, whose first rung and factor are 3.
+
+The figure is the regret of the best network that was trained to the end, normalised: 0 for the best there
+is, 1 for the median. The last line is one JSON object: ``{curves: {pruner: {"20": [mean, standard error],
+...}}}``, by budget in whole trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import shared
+from hydra.utils import instantiate
+from optuna.trial import TrialState
+
+BUDGETS = (5, 10, 20, 40, 80)
+LCBENCH, NLP = "lcbench_surrogate.npz", "nasbench_nlp_wikitext2_curves.json"
+TASKS = ("fashion_mnist", "covertype", "higgs", "airlines")
+CURVES = (*TASKS, "nlp")
+
+MakePruner = Callable[[int], optuna.pruners.BasePruner]
+
+
+def default(epochs: int) -> optuna.pruners.BasePruner:
+    config = shared.configuration("cifar")
+    config.estimation.epochs = epochs
+    pruner: optuna.pruners.BasePruner = instantiate(config.estimation.pruner)
+    return pruner
+
+
+PRUNERS: dict[str, MakePruner] = {
+    "default": default,
+    "none": lambda epochs: optuna.pruners.NopPruner(),
+    "median": lambda epochs: optuna.pruners.MedianPruner(),
+    "percentile": lambda epochs: optuna.pruners.PercentilePruner(25.0),
+    "halving": lambda epochs: optuna.pruners.SuccessiveHalvingPruner(),
+    "halving_3_3": lambda epochs: optuna.pruners.SuccessiveHalvingPruner(min_resource=3, reduction_factor=3),
+    "hyperband": lambda epochs: optuna.pruners.HyperbandPruner(max_resource=epochs),
+}
+
+
+class Curves:
+    """What others recorded.
+
+    Attributes:
+        direction: Of the study.
+        rows: A curve for each network, some shorter.
+        epochs: Of a whole training.
+    """
+
+    def __init__(self, data: Path, name: str) -> None:
+        if name == "nlp":
+            networks = json.loads((data / NLP).read_text())
+            self.direction = "minimize"
+            self.rows = [
+                [math.nan if loss is None else loss for loss in row["val_losses"]] for row in networks
+            ]
+        else:
+            self.direction = "maximize"
+            with np.load(data / LCBENCH, allow_pickle=False) as arrays:
+                self.rows = (arrays[f"{name}_valacc_x100"] / 100).tolist()
+        self.epochs = max(map(len, self.rows))
+        last = [row[-1] for row in self.rows if len(row) == self.epochs and math.isfinite(row[-1])]
+        self.best = max(last) if self.direction == "maximize" else min(last)
+        self.median = float(np.median(last))
+
+    def regret(self, found: float) -> float:
+        return (found - self.best) / (self.median - self.best)
+
+
+@functools.cache
+def load(data: Path, name: str) -> Curves:
+    return Curves(data, name)
+
+
+def replay(data: Path, name: str, pruner: str, seed: int, budgets: tuple[int, ...]) -> list[float]:
+    """Regret at each budget."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    curves = load(data, name)
+    study = optuna.create_study(
+        direction=curves.direction,
+        sampler=optuna.samplers.RandomSampler(seed=seed),
+        pruner=PRUNERS[pruner](curves.epochs),
+    )
+    order = np.random.default_rng(seed).permutation(len(curves.rows))
+    regrets: list[float] = []
+    best, spent = curves.median, 0
+    better = max if curves.direction == "maximize" else min
+    while len(regrets) < len(budgets):
+        trial = study.ask()
+        row = curves.rows[order[trial.number % len(order)]]
+        stopped = False
+        for epoch, value in enumerate(row, start=1):
+            spent += 1
+            trial.report(value, epoch)
+            is_last = epoch == len(row)
+            if is_last and math.isfinite(value):
+                best = better(best, value)
+            while len(regrets) < len(budgets) and spent >= budgets[len(regrets)] * curves.epochs:
+                regrets.append(curves.regret(best))
+            stopped = not is_last and trial.should_prune()
+            if stopped:
+                break
+        if stopped or not math.isfinite(value):
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, value)
+    return regrets
+
+
+def compare(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Mean and standard error by pruner and budget."""
+    seeds, budgets = arguments.seeds, tuple(arguments.budgets)
+    jobs = [(pruner, seed) for pruner in arguments.pruners for seed in range(seeds)]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        found = list(
+            pool.map(
+                replay,
+                *zip(*((arguments.data, name, pruner, seed, budgets) for pruner, seed in jobs), strict=True),
+            )
+        )
+    figures: dict[str, Any] = {}
+    for index, pruner in enumerate(arguments.pruners):
+        regrets = np.array(found[index * seeds : (index + 1) * seeds])
+        figures[pruner] = {
+            str(budget): list(shared.spread(regrets[:, column].tolist()))
+            for column, budget in enumerate(budgets)
+        }
+        cells = "  ".join(f"{mean:.3f} ({error:.3f})" for mean, error in figures[pruner].values())
+        print(f"{name:14} {pruner:12} {cells}", flush=True)
+    return figures
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Regret over the budget, a panel for each set of curves."""
+    panels = {
+        name: {
+            pruner: {int(budget): spread for budget, spread in cells.items()}
+            for pruner, cells in pruners.items()
+        }
+        for name, pruners in figures.items()
+    }
+    shared.draw_panels(path, panels, x="whole trainings", y="normalised regret", log="x")
+
+
+def main() -> None:
+    """Read the command line, compare, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = functools.partial(str.split, sep=",")
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of {LCBENCH} and {NLP}")
+    parser.add_argument("--curves", type=names, default=list(CURVES))
+    parser.add_argument("--pruners", type=names, default=list(PRUNERS))
+    parser.add_argument("--seeds", type=int, default=15)
+    parser.add_argument(
+        "--budgets", type=lambda text: sorted(map(int, text.split(","))), default=list(BUDGETS)
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--plot", type=Path, help="a png to draw; needs matplotlib")
+    arguments = parser.parse_args()
+    for key, known in (("curves", CURVES), ("pruners", tuple(PRUNERS))):
+        for name in getattr(arguments, key):
+            if name not in known:
+                parser.error(f"--{key}: {name!r} is unknown; known: {', '.join(known)}")
+    figures = {name: compare(arguments, name) for name in arguments.curves}
+    if arguments.plot:
+        draw(figures, arguments.plot)
+    print(json.dumps(figures | {"seeds": arguments.seeds} | shared.machine()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""User attributes of a trial that more than one part of the package reads."""
+
+# learning curve of a trial in a study with several objectives: value by step, as a string
+CURVE = "curve"
+# the study's values that were known before the training, None in the place of the one that has the curve
+KNOWN_VALUES = "known_values"

@@ -1,0 +1,114 @@
+"""Performance estimation: learning curves of a study's trials, with one objective or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna.attributes import CURVE, KNOWN_VALUES
+from nas_optuna.errors import InputError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a trial reported, turned so that more is better.
+
+    Attributes:
+        values: By step, in order; minus infinity where NaN or infinite was reported.
+        final: What it is worth in the end; None unless it was trained to the end, within the constraints.
+        known: The study's values that were known before the training; empty with one objective.
+    """
+
+    values: Mapping[int, float]
+    final: float | None = None
+    known: tuple[float, ...] = ()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps reported, in order."""
+        return list(self.values)
+
+    def at(self, step: int) -> float:
+        """The value at a step, or at the last one before it; NaN where the curve does not reach it."""
+        if not self.values or self.steps[-1] < step:
+            return math.nan
+        return next((self.values[known] for known in reversed(self.steps) if known <= step), math.nan)
+
+
+class LearningCurve:
+    """The curve of a running trial in a study with several objectives, where ``trial.report`` raises.
+
+    It lives in the trial's user attribute ``curve``, which every storage and dashboard knows, and asks the
+    study's pruner, which has to be one that reads it: ``ParetoPruner`` or ``CurvePruner``. A trial that shall
+    stop raises ``optuna.TrialPruned``, as with one objective::
+
+        study = optuna.create_study(directions=["maximize", "minimize"], pruner=ParetoPruner())
+
+        def objective(trial):
+            curve = LearningCurve(trial, values=(None, macs))  # accuracy has the curve
+            for epoch in range(1, 21):
+                accuracy = ...
+                curve.report(accuracy, epoch)
+                if curve.should_prune():
+                    raise optuna.TrialPruned
+            return accuracy, macs
+
+    Args:
+        trial: The running trial.
+        values: The study's values, None in the place of the one that has the curve: the others are
+            known before the training.
+
+    Raises:
+        InputError: There is not one value for each objective, or not exactly one None.
+    """
+
+    def __init__(self, trial: optuna.Trial, *, values: Sequence[float | None]) -> None:
+        directions = trial.study.directions
+        if len(values) != len(directions) or list(values).count(None) != 1:
+            raise InputError(
+                f"values: {tuple(values)!r} must hold one number for each of the study's {len(directions)} "
+                "objectives, and None for the one that has the curve."
+            )
+        self._trial = trial
+        self._curve: dict[str, float] = {}
+        trial.set_user_attr(KNOWN_VALUES, list(values))
+
+    def report(self, value: float, step: int) -> None:
+        """Add what the objective that has the curve is worth after so many steps, from 0 or 1."""
+        self._curve[str(int(step))] = float(value)
+        self._trial.set_user_attr(CURVE, self._curve)
+
+    def should_prune(self) -> bool:
+        """What the study's pruner says of the curve so far."""
+        study = self._trial.study
+        frozen = study.get_trials(deepcopy=False)[self._trial.number]
+        return study.pruner.prune(study, frozen)
+
+
+def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> Curve:
+    """What a trial reported, by ``trial.report`` or ``LearningCurve``."""
+    signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions]
+    known: list[float | None] = trial.user_attrs.get(KNOWN_VALUES) or [None]
+    judged = known.index(None)
+    # a study with one objective has its curves in Optuna's own place
+    reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
+    is_complete = trial.state == TrialState.COMPLETE and all(
+        excess <= 0 for excess in trial.constraints.values()
+    )
+    return Curve(
+        values={
+            int(step): _finite(signs[judged] * value)
+            for step, value in sorted(reported.items(), key=lambda item: int(item[0]))
+        },
+        final=_finite(signs[judged] * trial.values[judged]) if is_complete else None,
+        known=tuple(sign * value for sign, value in zip(signs, known, strict=False) if value is not None),
+    )
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf

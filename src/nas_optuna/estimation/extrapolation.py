@@ -1,0 +1,193 @@
+"""Performance estimation: how a learning curve goes on, learned from the other curves of the study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+RUNG_RATIO = 2.0
+# what is believed before any curve: a lead lasts from rung to rung, give or take so much of the spread
+# (variance), as firmly as so many observations say it
+PRIOR_NOISE, PRIOR_WEIGHT = 0.3, 3.0
+RISE = 0.5  # of the way that curves rise to the next rung: a lead smaller than this may still be lost
+CLIP = 3.0  # what is worse than the median by so many times the way to the best tenth counts as that
+NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or this part of all
+NARROWEST = 0.1  # and those within so many standard deviations
+
+
+class Forecast(NamedTuple):
+    """Of values at a later rung, each array (N,).
+
+    Attributes:
+        mean, deviation: Of the normal distribution.
+        slope: Of the mean over the value at the rung before.
+        freedom: Degrees of freedom behind the deviation.
+    """
+
+    mean: Array
+    deviation: Array
+    slope: Array
+    freedom: Array
+
+
+class Transition:
+    """From one rung to the next: Bayesian linear regression on the curves whose values are near.
+
+    Conjugate prior: Murphy 2012, section 7.6; nearness: Cleveland 1979. Good networks are few and alike, bad
+    ones many and erratic: the noise of one says little of the other's.
+
+    Args:
+        before, after: (N,), values of the same curves at both rungs.
+        known: (N, F), what else is known of the networks, linear.
+        spread: Standard deviation of values at the first of the rungs.
+    """
+
+    def __init__(self, before: Array, after: Array, known: Array, *, spread: float) -> None:
+        self._before, self._spread = before, spread
+        self._unit = max(spread, RISE * abs(float(np.median(after - before))))
+        self._change = (after - before) / self._unit
+        self._centre, self._scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-9)
+        self._known = (known - self._centre) / self._scale
+        lead = PRIOR_WEIGHT * (spread / self._unit) ** 2
+        self._precision = np.diag([0.01, lead, *[1.0] * known.shape[1]])
+
+    def forecast(self, values: Array, known: Array) -> Forecast:
+        """Values at the next rung.
+
+        Args:
+            values: (N,), at this rung.
+            known: (N, F).
+        """
+        nearness = self._nearness(values, (known - self._centre) / self._scale)
+        total = nearness.sum(axis=1)
+        centre = nearness @ self._before / total
+        # (N, observations, 2 + F)
+        design = np.empty((len(values), len(self._before), 2 + self._known.shape[1]))
+        design[..., 0] = 1.0
+        design[..., 1] = (self._before - centre[:, None]) / self._unit
+        design[..., 2:] = self._known
+        weighted = design * nearness[..., None]
+        moments = weighted.transpose(0, 2, 1) @ self._change
+        covariance = np.linalg.inv(weighted.transpose(0, 2, 1) @ design + self._precision)
+        weights = np.einsum("nij,nj->ni", covariance, moments)
+        freedom = PRIOR_WEIGHT + total
+        squares = PRIOR_WEIGHT * PRIOR_NOISE + nearness @ self._change**2 - (weights * moments).sum(axis=1)
+        here = np.column_stack(
+            [np.ones(len(values)), (values - centre) / self._unit, (known - self._centre) / self._scale]
+        )
+        spread = 1.0 + np.einsum("ni,nij,nj->n", here, covariance, here)
+        variance = np.maximum(squares, 1e-12) / (freedom - 2.0) * spread
+        return Forecast(
+            mean=values + self._unit * (here * weights).sum(axis=1),
+            deviation=self._unit * np.sqrt(variance),
+            slope=1.0 + weights[:, 1],
+            freedom=freedom,
+        )
+
+    def _nearness(self, values: Array, known: Array) -> Array:
+        """Weight of each observation for each value, (N, observations)."""
+        count = max(NEAREST, int(NEAR_SHARE * len(self._before)))
+        squares = ((values[:, None] - self._before) / self._spread) ** 2
+        squares += ((known[:, None, :] - self._known) ** 2).sum(axis=2)
+        if len(self._before) <= count:
+            return np.ones_like(squares)
+        width = np.partition(squares, count - 1, axis=1)[:, count - 1 : count]
+        return np.asarray(np.exp(-0.5 * squares / np.maximum(width, NARROWEST**2)))
+
+
+class Extrapolation:
+    """A chain of regressions over the rungs of a study.
+
+    From each rung to the next a regression says how values go on, with the noise that it leaves. A curve
+    that was stopped counts as far as it goes: what it was stopped for was known at its last rung, so what
+    is learned of the way there, from all that reached it, is not biased by it. (A regression of last
+    values on early ones over the finished curves would be.)
+
+    Args:
+        rungs: Steps.
+        values: (curves, rungs), more is better; NaN where a curve does not reach, minus infinity where
+            it diverged. The first rung is reached by all, the last by one at least.
+        known: (curves, F), what else is known of the networks.
+
+    Attributes:
+        values: The same; very bad ones are raised to ``floor``, (rungs,).
+        spread: (rungs,), standard deviation.
+        transitions: One fewer than rungs.
+    """
+
+    def __init__(self, rungs: Sequence[int], values: Array, known: Array) -> None:
+        self.rungs = rungs
+        self.floor = np.array([_floor(column[~np.isnan(column)]) for column in values.T])
+        self.values = np.where(np.isnan(values), np.nan, np.maximum(values, self.floor))
+        self.known = known
+        self.spread = self._spreads()
+        self.transitions = [self._transition(rung) for rung in range(len(rungs) - 1)]
+
+    def clip(self, value: float, rung: int) -> float:
+        """A value at a rung as the regressions see it."""
+        return float(max(value, self.floor[rung]))
+
+    def is_among_best(self, value: float, rung: int, *, share: float) -> bool:
+        """Whether a value belongs to this part of all at its rung."""
+        column = self.values[:, rung]
+        reached = column[~np.isnan(column)]
+        return int((reached > value).sum()) < int(share * (len(reached) + 1))
+
+    def forecast(self, value: float, rung: int, known: Sequence[float] = ()) -> tuple[float, float, float]:
+        """Mean, standard deviation and degrees of freedom of the last rung's value.
+
+        Args:
+            value: At a rung.
+            rung: Its index, not the last.
+            known: What else is known of the network.
+        """
+        mean, variance, freedom = np.array([self.clip(value, rung)]), 0.0, np.inf
+        features = np.array(known, dtype=float).reshape(1, -1)
+        for transition in self.transitions[rung:]:
+            step = transition.forecast(mean, features)
+            mean, freedom = step.mean, min(freedom, float(step.freedom[0]))
+            variance = float(step.slope[0]) ** 2 * variance + float(step.deviation[0]) ** 2
+        return float(mean[0]), variance**0.5, freedom
+
+    def _spreads(self) -> Array:
+        spreads: list[float] = []
+        for column in self.values.T:
+            reached = column[~np.isnan(column)]
+            before = spreads[-1] if spreads else 0.0
+            # few reach the late rungs, and those are much alike
+            squares = len(reached) * reached.var() + PRIOR_WEIGHT * before**2
+            deviation = float(squares / (len(reached) + PRIOR_WEIGHT)) ** 0.5
+            spreads.append(max(deviation, 1e-9 * (1 + abs(float(reached.mean())))))
+        return np.array(spreads)
+
+    def _transition(self, rung: int) -> Transition:
+        both = ~np.isnan(self.values[:, rung]) & ~np.isnan(self.values[:, rung + 1])
+        return Transition(
+            self.values[both, rung],
+            self.values[both, rung + 1],
+            self.known[both],
+            spread=float(self.spread[rung]),
+        )
+
+
+def choose_rungs(steps: Sequence[int]) -> list[int]:
+    """Steps about twice as far each, among those of a whole training, its first and its last included."""
+    rungs, place = [steps[0]], 1.0
+    while (place := place * RUNG_RATIO) <= len(steps) / RUNG_RATIO**0.5:
+        rungs.append(steps[round(place) - 1])
+    return rungs + [step for step in steps[-1:] if step > rungs[-1]]
+
+
+def _floor(values: Array) -> float:
+    """The worst value that is told from others: beyond it all are hopeless alike."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0
+    middle = max(float(np.median(values)), float(finite.min()))
+    best = max(float(np.quantile(finite, 0.9)) - middle, 0.3 * (float(finite.max()) - middle))
+    return max(float(finite.min()), middle - CLIP * best)
