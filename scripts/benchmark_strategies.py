@@ -91,7 +91,7 @@ class Networks:
         names = list(self.named.decisions)
         points = itertools.product(*(self.named.decisions[name].options for name in names))
         networks = {self.named.at(dict(zip(names, point, strict=True))).canonical() for point in points}
-        return hypervolume(
+        return shared.hypervolume(
             [(self.truth(network), self.price(network)) for network in networks], self.reference
         )
 
@@ -149,19 +149,7 @@ class Networks:
         front = [
             (self.truth(network), trial.values[1]) for network, trial in zip(networks, trials, strict=True)
         ]
-        return 1 - hypervolume(front, self.reference) / self.whole_front
-
-
-def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area between accuracies (more is better), costs (less is better) and the reference."""
-    area, reached = 0.0, reference[0]
-    inside = [point for point in points if point[0] > reference[0] and point[1] < reference[1]]
-    # from the cheapest on, each that is more accurate than all cheaper ones adds a slice
-    for accuracy, cost in sorted(inside, key=lambda point: (point[1], -point[0])):
-        if accuracy > reached:
-            area += (accuracy - reached) * (reference[1] - cost)
-            reached = accuracy
-    return area
+        return 1 - shared.hypervolume(front, self.reference) / self.whole_front
 
 
 class Options:

@@ -57,6 +57,18 @@ def load_cifar(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionD
     return data
 
 
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Area between accuracies (more is better), costs (less is better) and the reference."""
+    area, reached = 0.0, reference[0]
+    inside = [point for point in points if point[0] > reference[0] and point[1] < reference[1]]
+    # from the cheapest on, each that is more accurate than all cheaper ones adds a slice
+    for accuracy, cost in sorted(inside, key=lambda point: (point[1], -point[0])):
+        if accuracy > reached:
+            area += (accuracy - reached) * (reference[1] - cost)
+            reached = accuracy
+    return area
+
+
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard error, to four digits."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData, NoData
-from nas_optuna.description import NetworkDescription
+from nas_optuna.description import NetworkDescription, measure_network
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
@@ -28,9 +28,10 @@ from nas_optuna.estimation import (
     Table,
     make_plan,
 )
+from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
-from nas_optuna.space import Space, measure_costs, resolve_seeds
+from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
 from nas_optuna.study import Budget, check_same, open_study, sweep_dead
 
 CHECKED_NETWORKS = 5
@@ -52,6 +53,7 @@ class Parts:
         settings: How a timeout is divided.
         objectives, space, data, training: Built from the groups of their names.
         plan: How long a training is.
+        limits: How much of the space keeps to them, in words; None where there are none.
         study: With its sampler and pruner.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
@@ -69,6 +71,7 @@ class Parts:
     data: LabelledData
     training: Estimator
     plan: Plan
+    limits: str | None
     study: optuna.Study
     workers: int
     worker_config: dict[str, Any]
@@ -112,6 +115,14 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         needed=lambda: open_training.device_bytes(data),
     )
     check_networks(space, data.input_shape, len(data.classes))
+    limits = None
+    if objectives.limits:
+
+        def measure(network: Architecture) -> dict[str, float]:
+            shape, classes = data.input_shape, len(data.classes)
+            return measure_network(network, open_training, input_shape=shape, classes=classes)
+
+        limits = describe_limits(space, objectives, measure)
     study = _open(config, objectives, data, folder)
     open_training.executions = Executions(folder / EXECUTIONS_FILE)
     with Execution(threads=threads_of_each(workers)).limited_threads():
@@ -150,6 +161,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         data=data,
         training=training,
         plan=plan,
+        limits=limits,
         study=study,
         workers=workers,
         worker_config=cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True)),
@@ -159,8 +171,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
 def _check_measures(objectives: Objectives, estimation: Estimator) -> None:
     if "latency" in (*objectives.names, *objectives.limits) and "latency" not in estimation.measures:
         raise InputError(
-            "objective.directions: latency is known from tables only: set estimation=table and "
-            "estimation.latencies, or take macs, params, memory or size."
+            "objective: latency is known from tables only: set estimation=table and estimation.latencies, "
+            "or take macs, params, memory or size."
         )
 
 

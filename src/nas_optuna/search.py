@@ -99,6 +99,8 @@ class Search:
             budget=self._parts.budget, objectives=self._objectives, elapsed=self._seconds()
         )
         self.display.say(self._describe_plan())
+        if self._parts.limits:
+            self.display.say(self._parts.limits)
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None

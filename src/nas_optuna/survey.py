@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import statistics
@@ -21,9 +20,10 @@ from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import COSTS, Objectives
+from nas_optuna.limits import Share, descend, draw
 from nas_optuna.prepare import check_networks
 from nas_optuna.space import Architecture, Choice, Costs, Network, Space, measure_costs, resolve_seeds
-from nas_optuna.space.diagram import draw
+from nas_optuna.space.diagram import draw as draw_diagram
 from nas_optuna.space.latency import FORMS, measure_latency
 
 ASSUMED_CLASSES = 10
@@ -73,6 +73,8 @@ def survey(config: DictConfig) -> None:
     settings = SurveySettings(**values)
     check_number("seed", config.seed, whole=True, at_least=0)
     objectives: Objectives = build(config, "objective")
+    if "latency" in objectives.limits:
+        raise InputError("objective.limits.latency: only a search knows it, from a table; leave it out here.")
     space = build_space(config)
     resolve_seeds(space)
     data: LabelledData = build(config, "data")
@@ -116,7 +118,7 @@ class Survey:
 
     def show(self) -> None:
         """Print everything."""
-        points = [self._draw() for _ in range(self._settings.networks)]
+        points = [draw(self._space, self._random) for _ in range(self._settings.networks)]
         costs = [self._cost(point) for point in points]
         assumed = " (assumed: the data is not here)" if self._assumed else ""
         self._say(f"networks for inputs of {_times(self._shape)} and {self._classes} classes{assumed}\n")
@@ -141,13 +143,11 @@ class Survey:
     def _say(self, text: str) -> None:
         self.console.print(Text(text))
 
-    def _draw(self) -> Values:
-        return {name: self._random.choice(choice.options) for name, choice in self._space.decisions.items()}
-
     def _cost(self, point: Values) -> Costs:
-        return measure_costs(
-            self._space.at(point).canonical(), input_shape=self._shape, classes=self._classes
-        )
+        return self._measure(self._space.at(point).canonical())
+
+    def _measure(self, network: Architecture) -> Costs:
+        return measure_costs(network, input_shape=self._shape, classes=self._classes)
 
     def _decisions(self) -> Table:
         view = Table(box=None, pad_edge=False)
@@ -176,35 +176,10 @@ class Survey:
         shown["largest"] = min(largest, key=_first)[1]
         return {name: architecture.canonical() for name, architecture in shown.items()}
 
-    def _extreme(self, point: Values, *, sign: int) -> tuple[int, Architecture]:
-        """The fewest (or, by their negative, most) MACs: decisions are changed until none helps.
-
-        They are changed one by one, and together with a depth: what a deeper network adds is void
-        before, and so may be anything.
-        """
-        best = sign * self._cost(point).macs
-        improved = True
-        while improved:
-            improved = False
-            for change in self._changes():
-                changed = {**point, **change}
-                macs = sign * self._cost(changed).macs
-                if macs < best:
-                    point, best, improved = changed, macs, True
-        return best, self._space.at(point)
-
-    def _changes(self) -> Iterator[Values]:
-        single = [
-            {name: option}
-            for name, choice in self._space.decisions.items()
-            if choice.is_open
-            for option in choice.options
-        ]
-        depths = [change for change in single if next(iter(change)).endswith(".depth")]
-        yield from single
-        for depth in depths:
-            stage = next(iter(depth)).rpartition(".")[0]
-            yield from (depth | change for change in single if next(iter(change)).startswith(f"{stage}."))
+    def _extreme(self, point: Values, *, sign: int) -> tuple[float, Architecture]:
+        """The fewest (or, by their negative, most) MACs near a point."""
+        best, found = descend(self._space, point, lambda network: sign * self._measure(network).macs)
+        return best, self._space.at(found)
 
     def _networks(self, shown: dict[str, Architecture]) -> Table:
         view = Table(box=None, pad_edge=False)
@@ -229,10 +204,10 @@ class Survey:
             return
         for name, limit in limits.items():
             fitting = sum(getattr(cost, name) <= limit for cost in costs)
-            yield f"{name} at most {limit:,.0f}: {_share(fitting, len(costs))}"
+            yield f"{name} at most {limit:,.0f}: {Share(fitting, len(costs))}"
         if len(limits) > 1:
             fitting = sum(max(self._objectives.excess(vars(cost)).values()) <= 0 for cost in costs)
-            yield f"all limits: {_share(fitting, len(costs))}"
+            yield f"all limits: {Share(fitting, len(costs))}"
 
     def _latencies(self, shown: dict[str, Architecture]) -> None:
         channels = self._shape[0]
@@ -252,14 +227,14 @@ class Survey:
             folder.mkdir(parents=True, exist_ok=True)
             for label, architecture in shown.items():
                 name = re.sub(r"\W+", "-", label).strip("-")
-                picture = draw(architecture, input_shape=self._shape, classes=self._classes)
+                picture = draw_diagram(architecture, input_shape=self._shape, classes=self._classes)
                 (folder / f"{name}.svg").write_text(picture, encoding="utf-8")
         except OSError as error:
             raise InputError(f"survey.svg: can't write to {str(folder)!r} ({error.strerror}).") from error
         self._say(f"diagrams: {folder}")
 
 
-def _first(pair: tuple[int, Architecture]) -> int:
+def _first(pair: tuple[float, Architecture]) -> float:
     return pair[0]
 
 
@@ -279,14 +254,6 @@ def _quartiles(name: str, values: Sequence[int]) -> str:
         f"  {name}: {words(min(values))} to {words(max(values))}, median {middle}, "
         f"half of them between {low} and {high}"
     )
-
-
-def _share(count: int, total: int) -> str:
-    """A share with its 95 % interval (Wilson 1927)."""
-    share, z = count / total, 1.96
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    spread = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return f"{share:.1%} fit ({max(0.0, centre - spread):.1%} to {min(1.0, centre + spread):.1%})"
 
 
 def _bytes(count: int) -> str:

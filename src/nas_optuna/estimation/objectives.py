@@ -37,7 +37,7 @@ class Objectives:
         self.directions = dict(directions)
         self.limits: dict[str, float] = {}
         for name, limit in (limits or {}).items():
-            check_one_of("objective.limits", name, COSTS)
+            check_one_of("objective.limits", name, (*COSTS, "latency"))
             if limit is not None:
                 check_number(f"objective.limits.{name}", limit, above=0)
                 self.limits[name] = limit
