@@ -136,7 +136,7 @@ ALLOWED = {
     "files": set(),
     "cores": {"errors"},
     "interrupt": set(),
-    "space": {"errors"},
+    "space": {"errors", "files"},
     "data": {"errors"},
     "strategy": {"attributes", "errors"},
     "estimation": {"attributes", "errors", "files", "space", "data"},
@@ -177,7 +177,7 @@ ALLOWED = {
     "survey": {"configuration", "data", "errors", "estimation", "limits", "prepare", "space"},
     "cli": {"errors", "interrupt", "search", "survey"},
     "__main__": {"cli"},
-    "__init__": {"results"},
+    "__init__": {"space"},
 }
 
 

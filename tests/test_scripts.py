@@ -84,6 +84,48 @@ def test_benchmark_of_strategies_compares_them(macro_table: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_benchmark_of_pruners_compares_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    curves = 100 * np.minimum(0.99, random.random((50, 1)) * (1 - 1 / np.arange(2, 14)))
+    names = ("fashion_mnist", "covertype", "higgs", "airlines")
+    np.savez(tmp_path / "lcbench_surrogate.npz", **{f"{name}_valacc_x100": curves for name in names})
+    losses = [
+        {"val_losses": [None if epoch > 9 else 1 / (1 + epoch * end) for epoch in range(12)]} for end in (1,)
+    ]
+    losses += [{"val_losses": [1 / (1 + epoch * end) for epoch in range(12)]} for end in random.random(20)]
+    (tmp_path / "nasbench_nlp_wikitext2_curves.json").write_text(json.dumps(losses))
+    figures = run_script("benchmark_pruners.py", "--data", str(tmp_path), "--seeds", "2", "--budgets", "5,10")
+    for name in (*names, "nlp"):
+        assert set(figures[name]) == {
+            *("default", "none", "median", "percentile", "halving", "halving_3_3", "hyperband"),
+        }
+        for cells in figures[name].values():
+            assert list(cells) == ["5", "10"]
+            assert all(-1e-9 <= mean <= 1.5 for mean, _ in cells.values())
+        assert figures[name]["default"]["10"][0] <= figures[name]["none"]["10"][0]
+
+
+@pytest.mark.slow
+def test_benchmark_of_fronts_compares_both_sides(tiny_cifar: Path, tmp_path: Path) -> None:
+    short = ("--seconds", "25", "--seeds", "1", "--epochs", "3", "--out", str(tmp_path / "out"))
+    figures = run_script("benchmark_fronts.py", "--data", str(tiny_cifar), "--data-share", "0.5", *short)
+    (run,) = figures["runs"]
+    assert run["front"] > 0
+    assert all(run["complete"][side] > 0 for side in ("curves", "full"))
+    assert len(run["front_stopped"]) <= run["front"]
+
+
+@pytest.mark.slow
+def test_benchmark_of_distillation_trains_every_student(tiny_cifar: Path, tmp_path: Path) -> None:
+    short = ("--seeds", "1", "--epochs", "1", "--teacher-epochs", "1", "--cache", str(tmp_path / "cache"))
+    figures = run_script("benchmark_distillation.py", "--data", str(tiny_cifar), *short)
+    students = [figures[name] for name in figures if name.startswith(("dwsep", "conv"))]
+    assert len(students) == 3
+    for student in students:
+        assert all(0 <= student[loss][0] <= 1 for loss in ("cross_entropy", "kl", "distillation"))
+
+
+@pytest.mark.slow
 def test_check_spaces_compares_with_tables(tmp_path: Path) -> None:
     # two published rows of each, one of them changed, and one with the parameters of its twin
     macro = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -15,3 +17,8 @@ def write_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def to_json(values: Any) -> bytes:
+    """Readable JSON, as bytes of a text file."""
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

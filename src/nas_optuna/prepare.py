@@ -108,6 +108,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         )
     data.cache_dir = _cache_dir(config)
     data.prepare()
+    if not isinstance(open_training, Table):
+        open_training.check(data)
     workers = count_workers(
         config.workers,
         device=open_training.torch_device,

@@ -13,7 +13,7 @@ from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import Fidelity, Table, may_prune, plan_final
-from nas_optuna.files import write_file
+from nas_optuna.files import to_json, write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
 from nas_optuna.prepare import prepare
@@ -28,7 +28,6 @@ from nas_optuna.results import (
     front,
     summarize,
     table,
-    to_json,
 )
 from nas_optuna.study import (
     claimed_trials,

@@ -15,6 +15,7 @@ from optuna.trial import Trial, TrialState
 
 import nas_optuna.strategy
 from nas_optuna.strategy import EvolutionSampler, LocalSearchSampler
+from nas_optuna.strategy.archive import Archive
 
 NAMES = [sampler.__name__ for sampler in nas_optuna.strategy.SAMPLERS]
 every_sampler = pytest.mark.parametrize("name", NAMES)
@@ -258,3 +259,18 @@ def test_local_search_stays_until_no_neighbour_is_better() -> None:
         if changed != 1 or (trial.value or 0) > (centre.value or 0):
             centre = trial
     assert restarts > 0
+
+
+def test_network_stopped_on_its_way_counts_with_what_it_had_reached() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    trial.set_user_attr("known_values", [None, 5.0])
+    trial.set_user_attr("curve", {"2": 0.4, "10": 0.6, "9": 0.5})
+    study.tell(trial, state=TrialState.PRUNED)
+    archive = Archive()
+    archive.read(study, asking=1)
+    (evaluation,) = archive.evaluations
+    assert evaluation.stopped_at == (0.6, -5.0)
+    assert evaluation.progress == (10, 0.6)
+    assert not evaluation.is_feasible
+    assert not archive.front

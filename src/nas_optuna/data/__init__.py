@@ -4,7 +4,7 @@ from nas_optuna.data.augmentation import Augmentation, to_float
 from nas_optuna.data.builtin import Digits, TorchvisionData
 from nas_optuna.data.folder import ImageFolder
 from nas_optuna.data.images import ImageData
-from nas_optuna.data.labelled import LabelledData, Split
+from nas_optuna.data.labelled import LabelledData, Split, SplitName
 from nas_optuna.data.loader import Batch, EvaluationLoader, Groups, TrainingLoader, steps_per_epoch
 from nas_optuna.data.module import TrainingData, evaluation_batch_size
 from nas_optuna.data.nothing import NoData
@@ -21,6 +21,7 @@ __all__ = [
     "LabelledData",
     "NoData",
     "Split",
+    "SplitName",
     "TimeSeries",
     "TorchvisionData",
     "TrainingData",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -36,6 +37,11 @@ class TrainingData(pl.LightningDataModule):
         validation_images: How many validation images judge an epoch; None for all. The last epoch,
             whose accuracy is the network's value, is judged on all of them in any case.
         with_validation: Train on train and validation together, as the final training does.
+        numbered: Training batches have the numbers of their examples in place of labels.
+
+    Attributes:
+        training: Loader of the training batches.
+        labels: Of the training examples, by number.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class TrainingData(pl.LightningDataModule):
         seed: int,
         validation_images: int | None = None,
         with_validation: bool = False,
+        numbered: bool = False,
     ) -> None:
         super().__init__()
         self._data = data
@@ -56,6 +63,9 @@ class TrainingData(pl.LightningDataModule):
         split = self._split("train")
         if with_validation:
             split = split + self._split("validation")
+        self.labels = split.labels
+        if numbered:
+            split = replace(split, labels=torch.arange(len(split), device=split.labels.device))
         # the same one for all epochs: it knows which images it has not shown yet
         self.training = TrainingLoader(
             split,

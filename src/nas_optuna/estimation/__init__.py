@@ -3,11 +3,13 @@
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
 from nas_optuna.estimation.curves import LearningCurve, read_curve
 from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, Executions, Probe
+from nas_optuna.estimation.losses import Criterion, cross_entropy, distillation, entropy, kl_divergence
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
 from nas_optuna.estimation.pruners import CurvePruner, ParetoPruner, SuccessiveHalvingPruner, may_prune
 from nas_optuna.estimation.table import LookedUp, Table
+from nas_optuna.estimation.teacher import Teacher
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
 from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 
@@ -22,6 +24,7 @@ __all__ = [
     "SPANS",
     "Choice",
     "Classifier",
+    "Criterion",
     "CurvePruner",
     "EpochCallback",
     "Estimator",
@@ -40,8 +43,13 @@ __all__ = [
     "Stopwatch",
     "SuccessiveHalvingPruner",
     "Table",
+    "Teacher",
     "Training",
+    "cross_entropy",
+    "distillation",
+    "entropy",
     "is_out_of_memory",
+    "kl_divergence",
     "make_plan",
     "may_prune",
     "plan_final",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas_optuna.data.loader import Batch
 from nas_optuna.errors import check_number, check_one_of
 from nas_optuna.estimation.execution import Execution
+from nas_optuna.estimation.losses import Loss, cross_entropy
 from nas_optuna.estimation.optimizer import Muon, is_matrix
 from nas_optuna.estimation.timing import Stopwatch
 
@@ -37,8 +38,6 @@ class Recipe:
         norm_momentum: Weight of each batch in the statistics that batch norms keep for judging, 0 to 1.
             The last fifth of a training outweighs the rest in any case: statistics of weights long gone
             would misjudge a network of a few steps.
-        label_smoothing: Probability mass moved from the true class to all classes, 0 to 1
-            (Szegedy et al. 2016, section 7).
         small_share: Part of the training, its beginning, that sees smaller images, 0 to 1: a step on
             them costs a third, and teaches nearly as much (progressive resizing, Howard 2018).
         small_scale: Their side as a part of the full one; images whose side would fall below
@@ -53,7 +52,6 @@ class Recipe:
     muon_momentum: float
     weight_decay: float
     norm_momentum: float
-    label_smoothing: float
     small_share: float
     small_scale: float
 
@@ -62,7 +60,7 @@ class Recipe:
         for name in ("learning_rate", "muon_learning_rate"):
             check_number(f"estimation.{name}", getattr(self, name), above=0)
         check_number("estimation.weight_decay", self.weight_decay, at_least=0)
-        for name in ("warmup", "momentum", "muon_momentum", "label_smoothing"):
+        for name in ("warmup", "momentum", "muon_momentum"):
             check_number(f"estimation.{name}", getattr(self, name), at_least=0, below=1)
         check_number("estimation.norm_momentum", self.norm_momentum, above=0, at_most=1)
         check_number("estimation.small_share", self.small_share, at_least=0, at_most=1)
@@ -102,6 +100,7 @@ class Classifier(pl.LightningModule):
         steps: Steps of the whole training, which the schedule spans.
         execution: How the device computes.
         judging: From whether an epoch is the last one to the batches that judge it; None to judge none.
+        loss: From logits (N, C) and what training batches hold beside inputs to what is minimised.
         stop: Asked before every step; returns why to stop, or None.
         stopwatch: Told what the time goes into.
 
@@ -119,6 +118,7 @@ class Classifier(pl.LightningModule):
         steps: int,
         execution: Execution | None = None,
         judging: Callable[[bool], Iterable[Batch]] | None = None,
+        loss: Loss = cross_entropy,
         stop: Callable[[], str | None] = lambda: None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
@@ -134,6 +134,7 @@ class Classifier(pl.LightningModule):
         self.diverged = False
         self.stopped: str | None = None
         self._judging = judging
+        self._criterion = loss
         self._stop = stop
         self._stopwatch = stopwatch or Stopwatch()
         self._steps, self._step = steps, 0
@@ -223,9 +224,9 @@ class Classifier(pl.LightningModule):
         self._step = max(self._step, self._steps - 1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross entropy of a batch."""
-        inputs, labels = batch
-        return F.cross_entropy(self(inputs), labels, label_smoothing=self.recipe.label_smoothing)
+        """What a step on a batch lowers."""
+        inputs, targets = batch
+        return self._criterion(self(inputs), targets)
 
     def test_step(self, group: Iterator[Batch], index: int) -> None:
         # of all batches

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.memory import is_oom_error
 
-from nas_optuna.data import Batch, LabelledData, TrainingData, TrainingLoader
+from nas_optuna.data import Batch, LabelledData, SplitName, TrainingData, TrainingLoader
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.execution import (
     Execution,
@@ -26,7 +26,9 @@ from nas_optuna.estimation.execution import (
     parse_execution,
     synchronize,
 )
+from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.teacher import make_teacher
 from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.space import Architecture, Network, measure_costs
 
@@ -80,7 +82,9 @@ class Training:
         epochs, data_share, validation_images: See ``Fidelity``; None where the plan decides.
         batch_size: Images in a step.
         optimizer, learning_rate, muon_learning_rate, warmup, momentum, muon_momentum, weight_decay,
-            norm_momentum, label_smoothing, small_share, small_scale: See ``Recipe``.
+            norm_momentum, small_share, small_scale: See ``Recipe``.
+        loss, temperature, teacher_weight, label_smoothing: See ``Criterion``.
+        teacher: See ``Teacher``; None where ``loss`` is ``cross_entropy``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         execution: How the device computes: ``auto`` for what a few timed steps of each network show
             to be fastest, a precision, or a mapping of the attributes of ``Execution``.
@@ -109,9 +113,13 @@ class Training:
         muon_momentum: float,
         weight_decay: float,
         norm_momentum: float,
-        label_smoothing: float,
         small_share: float,
         small_scale: float,
+        loss: str,
+        teacher: Any,
+        temperature: float,
+        teacher_weight: float,
+        label_smoothing: float,
         device: str,
         execution: Any,
         pruner: optuna.pruners.BasePruner,
@@ -145,10 +153,11 @@ class Training:
             muon_momentum=muon_momentum,
             weight_decay=weight_decay,
             norm_momentum=norm_momentum,
-            label_smoothing=label_smoothing,
             small_share=small_share,
             small_scale=small_scale,
         )
+        self._criterion = Criterion(loss, temperature, teacher_weight, label_smoothing)
+        self._teacher = make_teacher(teacher, loss)
         self._execution = parse_execution(execution)
         if self._execution is not None:
             self._execution.check(self.torch_device)
@@ -206,7 +215,14 @@ class Training:
         stopwatch = stopwatch or Stopwatch()
         with stopwatch.span("build"):
             network = self.build(architecture, data, seed=seed)
-            feed = self._feed(data, fidelity, seed=seed, with_validation=with_validation)
+            feed = self._feed(
+                data,
+                fidelity,
+                seed=seed,
+                with_validation=with_validation,
+                numbered=self._teacher is not None,
+            )
+            loss = self._loss(data, feed, with_validation=with_validation)
         steps = fidelity.epochs * len(feed.training)
         with stopwatch.span("choose"):
             execution = self.execution_of(architecture, data, steps=steps, network=network)
@@ -217,6 +233,7 @@ class Training:
                 steps=steps,
                 execution=execution,
                 judging=None if with_validation else feed.judging_epoch,
+                loss=loss,
                 stop=stop,
                 stopwatch=stopwatch,
             )
@@ -226,6 +243,23 @@ class Training:
             if test and not trainer.should_stop:
                 trainer.test(module, datamodule=feed, verbose=False)
         return module
+
+    def check(self, data: LabelledData) -> None:
+        """Try what a training needs beside the data.
+
+        Raises:
+            InputError: The teacher does not go with the data.
+        """
+        if self._teacher is not None:
+            self._teacher.check(data)
+
+    def _loss(self, data: LabelledData, feed: TrainingData, *, with_validation: bool) -> Loss:
+        if self._teacher is None:
+            return self._criterion.from_labels
+        names: list[SplitName] = ["train", "validation"] if with_validation else ["train"]
+        device = self.torch_device
+        told = torch.cat([self._teacher.logits(data, name, device) for name in names])
+        return self._criterion.from_teacher(feed.labels.to(device), told)
 
     def build(self, architecture: Architecture, data: LabelledData, *, seed: int) -> Network:
         """The untrained network, with weights drawn from ``seed`` and the data's normalisation."""
@@ -315,7 +349,13 @@ class Training:
         return time.perf_counter() - started
 
     def _feed(
-        self, data: LabelledData, fidelity: Fidelity, *, seed: int, with_validation: bool = False
+        self,
+        data: LabelledData,
+        fidelity: Fidelity,
+        *,
+        seed: int,
+        with_validation: bool = False,
+        numbered: bool = False,
     ) -> TrainingData:
         return TrainingData(
             data,
@@ -325,6 +365,7 @@ class Training:
             validation_images=fidelity.validation_images,
             seed=seed,
             with_validation=with_validation,
+            numbered=numbered,
         )
 
     def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback]) -> pl.Trainer:

@@ -2,7 +2,6 @@
 
 from nas_optuna.results.display import Display
 from nas_optuna.results.final import Finals, FinalSettings, FinalTrainingFailed, Interrupted, describe, front
-from nas_optuna.results.saved import load, save, to_json
 from nas_optuna.results.summary import dashboard_command, summarize, table
 from nas_optuna.results.timing import Timing
 
@@ -16,9 +15,6 @@ __all__ = [
     "dashboard_command",
     "describe",
     "front",
-    "load",
-    "save",
     "summarize",
     "table",
-    "to_json",
 ]

@@ -16,8 +16,7 @@ from nas_optuna.errors import check_number
 from nas_optuna.estimation import EpochCallback, Estimator, Fidelity, Objectives, Table
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
-from nas_optuna.results.saved import WEIGHTS, save
-from nas_optuna.space import Architecture
+from nas_optuna.space import WEIGHTS, Architecture, save
 from nas_optuna.study import derive_seed, is_feasible
 
 ATTEMPTS = 3  # at the final training, where one diverges

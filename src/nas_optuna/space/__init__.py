@@ -8,11 +8,13 @@ from nas_optuna.space.nasbench import NasBench201, NasBenchMacro
 from nas_optuna.space.network import Network
 from nas_optuna.space.parts import Parts
 from nas_optuna.space.registry import LAYERS, register_layer
+from nas_optuna.space.saved import WEIGHTS, load, save
 from nas_optuna.space.seeds import resolve_seeds
 from nas_optuna.space.stages import Stages
 
 __all__ = [
     "LAYERS",
+    "WEIGHTS",
     "Architecture",
     "Block",
     "Choice",
@@ -27,7 +29,9 @@ __all__ = [
     "Space",
     "Stages",
     "Stem",
+    "load",
     "measure_costs",
     "register_layer",
     "resolve_seeds",
+    "save",
 ]

@@ -8,8 +8,7 @@ import torch
 
 from nas_optuna import load
 from nas_optuna.errors import InputError
-from nas_optuna.results import save
-from nas_optuna.space import Architecture, Block, Network, Stem
+from nas_optuna.space import Architecture, Block, Network, Stem, save
 
 ARCHITECTURE = Architecture(
     Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16, choices={"kernel": 5}))

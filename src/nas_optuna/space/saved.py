@@ -1,18 +1,18 @@
-"""Results: a trained network on disk, as weights and a description that need no pickle."""
+"""Search space: a trained network on disk, as weights and a description that need no pickle."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from nas_optuna.errors import InputError
-from nas_optuna.files import write_file
-from nas_optuna.space import Architecture, Network
+from nas_optuna.files import to_json, write_file
+from nas_optuna.space.architecture import Architecture
+from nas_optuna.space.network import Network
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "architecture.json"
 FORMAT = 1
@@ -76,8 +76,3 @@ def load(path: str | Path) -> Network:
     network.input_shape = tuple(description["input_shape"])
     network.classes = tuple(description["classes"])
     return network.to(memory_format=torch.channels_last).eval()
-
-
-def to_json(values: Any) -> bytes:
-    """Readable JSON, as bytes of a text file."""
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
