@@ -49,7 +49,13 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
         ),
         *(f"estimation.epochs={arguments.epochs}", f"estimation.data_share={arguments.data_share}"),
         *("estimation.validation_images=1000", f"timeout={arguments.seconds}", f"study_dir={folder}"),
-        *("plan.search_share=0.98", "plan.finalists_share=0", "final.epochs=1", "final.data_share=0.01"),
+        *(
+            "plan.search_share=0.98",
+            "plan.finalists_share=0",
+            "final.epochs=1",
+            "final.data_share=0.01",
+            "final.finalists=1",
+        ),
         f"cache_dir={arguments.out}/cache",
     ]
     with (arguments.out / f"{side}{seed}.log").open("w") as log:

@@ -253,7 +253,7 @@ SAMPLERS = {
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, multivariate=True, n_startup_trials=10),
     "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0, population_size=10),
     "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=0, population_size=10),
-    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=20),
+    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=32),
     "qmc": lambda: optuna.samplers.QMCSampler(seed=0),
     "evolution": lambda: EvolutionSampler(seed=0),
     "local": lambda: LocalSearchSampler(seed=0, n_startup_trials=10),
@@ -288,6 +288,19 @@ def test_processes_share_what_pareto_pruner_learns(tmp_path: Path) -> None:
     other = optuna.load_study(storage=address, study_name="s", pruner=ParetoPruner())
     trained = search_front(other, np.full((1, 8), 0.01), np.array([9.0]))
     assert trained[0] <= 2
+
+
+def test_rival_on_the_front_counts_although_it_was_only_told() -> None:
+    """As one that was added by hand, or is the equal of an earlier one."""
+    curves, costs = networks(60)
+    trained = []
+    for rival in (0.0, 2.0):
+        study = front_study(ParetoPruner())
+        search_front(study, curves, costs)
+        study.tell(study.ask(), (rival, 1.0))
+        trained += search_front(study, curves[[curves[:, -1].argmax()]] + 0.02, costs.max(keepdims=True))
+    assert trained[0] == 8
+    assert trained[1] < 8
 
 
 def test_pareto_pruner_spares_what_may_yet_rise() -> None:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHORT, Command, compose_config, make_training
+from conftest import SHORT, compose_config, make_training
 from torch import Tensor, nn
 
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Fidelity, Teacher
 from nas_optuna.prepare import prepare
+from nas_optuna.search import search
 from nas_optuna.space import Architecture, Block, Network, Stem, save
 
 
@@ -91,14 +92,15 @@ def test_another_teacher_is_asked_anew(data: Digits) -> None:
     assert not torch.equal(*answers)
 
 
-def test_search_learns_from_a_saved_network(command: Command, tmp_path: Path) -> None:
+def test_search_learns_from_a_saved_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     digits = Digits()
     digits.prepare()
     mean, std = digits.normalization
     network = Network(small(), classes=10, mean=mean, std=std)
     save(tmp_path / "teacher", network, input_shape=digits.input_shape, classes=digits.classes)
-    result = command(*SHORT, "estimation.loss=distillation", f"estimation.teacher={tmp_path / 'teacher'}")
-    assert result.returncode == 0, result.stderr
+    search(compose_config(*SHORT, "estimation.loss=distillation", "estimation.teacher=teacher"))
+    assert (tmp_path / "runs" / "study" / "final" / "weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ class Curve:
         values: By step, in order; minus infinity where NaN or infinite was reported.
         final: What it is worth in the end; None unless it was trained to the end, within the constraints.
         known: The study's values that were known before the training; empty with one objective.
+        objective: Which of the study's values has the curve.
     """
 
     values: Mapping[int, float]
     final: float | None = None
     known: tuple[float, ...] = ()
+    objective: int = 0
 
     @property
     def steps(self) -> list[int]:
@@ -90,11 +92,19 @@ class LearningCurve:
         return study.pruner.prune(study, frozen)
 
 
-def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> Curve:
-    """What a trial reported, by ``trial.report`` or ``LearningCurve``."""
+def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection], *, objective: int = 0) -> Curve:
+    """What a trial reported, by ``trial.report`` or ``LearningCurve``.
+
+    Args:
+        trial: Finished or running.
+        directions: Of the study.
+        objective: Which of the study's values has the curve, for a trial that does not say so itself, as one
+            that was told with its values only.
+    """
     signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions]
-    known: list[float | None] = trial.user_attrs.get(KNOWN_VALUES) or [None]
-    judged = known.index(None)
+    known: list[float | None] = list(trial.user_attrs.get(KNOWN_VALUES) or trial.values or [])
+    if None in known:
+        objective = known.index(None)
     # a study with one objective has its curves in Optuna's own place
     reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
     is_complete = trial.state == TrialState.COMPLETE and all(
@@ -102,11 +112,16 @@ def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> Curv
     )
     return Curve(
         values={
-            int(step): _finite(signs[judged] * value)
+            int(step): _finite(signs[objective] * value)
             for step, value in sorted(reported.items(), key=lambda item: int(item[0]))
         },
-        final=_finite(signs[judged] * trial.values[judged]) if is_complete else None,
-        known=tuple(sign * value for sign, value in zip(signs, known, strict=False) if value is not None),
+        final=_finite(signs[objective] * trial.values[objective]) if is_complete else None,
+        known=tuple(
+            sign * value
+            for index, (sign, value) in enumerate(zip(signs, known, strict=False))
+            if index != objective and value is not None
+        ),
+        objective=objective,
     )
 
 

@@ -174,7 +174,7 @@ class StudyCurves:
             self._follow(study)
         if self._chain is not None and new_rung(running.steps, self._chain.rungs) is None:
             return None
-        self._read(study)
+        self._read(study, running.objective)
         if self._chain is None or (rung := new_rung(running.steps, self._rungs)) is None:
             return None
         # among few, the one that is judged says much of how far values differ
@@ -191,10 +191,10 @@ class StudyCurves:
         )
         return max(rivals, default=-math.inf)
 
-    def _read(self, study: optuna.Study) -> None:
+    def _read(self, study: optuna.Study, objective: int) -> None:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         new = {
-            trial.number: read_curve(trial, study.directions)
+            trial.number: read_curve(trial, study.directions, objective=objective)
             for trial in trials
             if trial.number not in self._curves
         }
