@@ -119,6 +119,7 @@ def cylinder_bell_funnel(count: int, length: int = 96) -> tuple[NDArray[np.float
     return np.array(series, dtype=np.float32), np.array(names)
 
 
+@pytest.mark.slow
 def test_series_from_search_to_tested_winner(command: Command, tmp_path: Path) -> None:
     values, names = cylinder_bell_funnel(900)
     np.savez(tmp_path / "shapes.npz", x=values, y=names)

@@ -146,6 +146,7 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
             os.kill(int(trial.user_attrs["worker"].rpartition(":")[2]), 0)
 
 
+@pytest.mark.slow
 def test_interrupt_does_not_wait_for_a_worker_that_hears_nothing(
     long_search: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_time_that_is_over_stops_all_workers_and_fails_no_network(command: Comma
     assert all(trial.user_attrs["stopped"] == "out of time" for trial in trials)
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
     running = wait_for_running(tmp_path, count=2)
     long_search.kill()
