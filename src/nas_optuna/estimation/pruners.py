@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,29 @@ class SuccessiveHalvingPruner(optuna.pruners.SuccessiveHalvingPruner):
         return bool(steps) and rung <= steps[-1]
 
 
-class CurvePruner(optuna.pruners.BasePruner):
+class RungPruner(optuna.pruners.BasePruner):
+    """Decides at the rungs of a study's curves, once one is complete; a subclass says how.
+
+    What reports NaN or an infinite value is stopped at once.
+    """
+
+    def __init__(self) -> None:
+        self._curves = StudyCurves()
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial shall stop at its last reported step."""
+        curve = read_curve(trial, study.directions)
+        if curve.values and math.isinf(curve.values[curve.steps[-1]]):
+            return True
+        reached = self._curves.judge(study, curve)
+        return reached is not None and self._stops(trial.number, curve, *reached)
+
+    @abstractmethod
+    def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
+        """Whether the trial of this number shall stop at the rung that its curve has just reached."""
+
+
+class CurvePruner(RungPruner):
     """Stops a training where a fresh network is a better use of its time, by the study's own curves.
 
     Nothing has to be set: from the curves so far it learns how far each rung foretells the last value
@@ -81,31 +104,28 @@ class CurvePruner(optuna.pruners.BasePruner):
     """
 
     def __init__(self, risk: float = RISK) -> None:
+        super().__init__()
         self._pareto = ParetoPruner(risk)
-        self._curves = StudyCurves()
         self._rule: tuple[Extrapolation, StoppingRule] | None = None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial shall stop at its last reported step."""
         if len(study.directions) > 1:
             return self._pareto.prune(study, trial)
-        curve = read_curve(trial, study.directions)
-        if is_broken(curve):
-            return True
-        if (known := self._curves.judge(study, curve)) is None:
-            return False
-        rung, chain = known
+        return super().prune(study, trial)
+
+    def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
         if self._rule is None or self._rule[0] is not chain:
             self._rule = chain, StoppingRule(chain, best=self._curves.best(curve.known))
         value = curve.values[curve.steps[-1]]
         return (
             self._rule[1].stops(value, rung)
             and not chain.is_among_best(value, rung, share=LEADING)
-            and np.random.default_rng((trial.number, rung)).random() >= EXPLORED
+            and np.random.default_rng((number, rung)).random() >= EXPLORED
         )
 
 
-class ParetoPruner(optuna.pruners.BasePruner):
+class ParetoPruner(RungPruner):
     """Stops a network whose curve says that it will not reach the Pareto front at its costs.
 
     For studies with several objectives, of which one has a curve and the others are known before the
@@ -125,17 +145,10 @@ class ParetoPruner(optuna.pruners.BasePruner):
 
     def __init__(self, risk: float = RISK) -> None:
         check_number("estimation.pruner.risk", risk, above=0, below=0.5)
+        super().__init__()
         self._risk = risk
-        self._curves = StudyCurves()
 
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial shall stop at its last reported step."""
-        curve = read_curve(trial, study.directions)
-        if is_broken(curve):
-            return True
-        if (known := self._curves.judge(study, curve)) is None:
-            return False
-        rung, chain = known
+    def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
         target = self._curves.best(curve.known)
         mean, deviation, freedom = chain.forecast(curve.values[curve.steps[-1]], rung, curve.known)
         return float(stdtr(freedom, (mean - target) / deviation)) < self._risk
@@ -218,11 +231,6 @@ class StudyCurves:
         rows += [[curve.at(rung) for rung in self._rungs] for curve in running]
         known = [self._curves[number].known for number in numbers] + [curve.known for curve in running]
         return Extrapolation(self._rungs, np.array(rows), np.array(known).reshape(len(rows), -1))
-
-
-def is_broken(curve: Curve) -> bool:
-    """Whether the last value is NaN or infinite."""
-    return bool(curve.values) and math.isinf(curve.values[curve.steps[-1]])
 
 
 def new_rung(steps: Sequence[int], rungs: Sequence[int]) -> int | None:
