@@ -99,12 +99,14 @@ def test_same_command_runs_nothing_and_a_larger_budget_goes_on(command: Command,
     assert len({trial.user_attrs["hash"] for trial in trials}) == 4
 
 
+@pytest.mark.slow
 def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_path: Path) -> None:
-    timed = ("+experiment=digits", "n_trials=null", "timeout=25", "estimation.epochs=null")
+    timed = ("+experiment=digits", "n_trials=null", "timeout=40", "estimation.epochs=null")
     started = time.monotonic()
     result = command(*timed)
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - started < 60
+    # far from the hour that no limit would take, and with room for a busy machine
+    assert time.monotonic() - started < 100
     folder = tmp_path / "runs" / NAME
     plan = load_study(folder, NAME).user_attrs["plan"]
     assert "plan: " in result.stdout
