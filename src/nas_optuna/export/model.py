@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,7 +125,7 @@ def _read(path: Path, description: Description) -> Tensor | InputError:
     except Exception as error:  # Pillow's plugins raise whatever their parsers do
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return InputError(f"can't read the image {str(path)!r} ({reason}). Leave it out, or repair it.")
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255
+    return torch.from_numpy(pixels.copy()).float() / 255
 
 
 def _tell(path: Path, probabilities: Tensor, description: Description, top: int) -> Prediction:
