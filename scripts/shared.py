@@ -36,6 +36,12 @@ def strategy(name: str) -> DictConfig:
         return compose("config", overrides=[f"strategy={name}", "study_name=benchmark"]).strategy
 
 
+def space(name: str) -> DictConfig:
+    """A configuration with `space=...`."""
+    with initialize_config_module("nas_optuna.conf", version_base="1.3"):
+        return compose("config", overrides=[f"space={name}", "study_name=benchmark"])
+
+
 def make_training(kind: type[Training] = Training, **changes: Any) -> Training:
     """The command's training on the CPU, with its pruner, which stops no first trial, and some changes."""
     config = configuration("cifar")

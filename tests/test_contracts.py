@@ -143,6 +143,8 @@ ALLOWED = {
     "data": {"errors"},
     "strategy": {"attributes", "errors"},
     "estimation": {"attributes", "errors", "files", "space", "data"},
+    "export": {"data", "errors", "files", "space"},
+    "predict": {"errors", "export"},
     "study": {"errors"},
     "configuration": {"errors", "space", "strategy", "study"},
     "description": {"estimation", "space", "strategy"},

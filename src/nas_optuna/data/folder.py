@@ -17,10 +17,11 @@ import PIL
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from nas_optuna.data import cache
+from nas_optuna.data.decode import read_image
 from nas_optuna.data.images import ImageData
 from nas_optuna.data.labelled import CHUNK, Split, SplitName, divide
 from nas_optuna.errors import InputError, check_number
@@ -178,19 +179,13 @@ class ImageFolder(ImageData):
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         """Pixels (C, H, W) of one file."""
+        side = self._image_size
         try:
-            with Image.open(path) as image:
-                # lets JPEG decode large photos at a fraction of their size
-                image.draft(None, (self._image_size, self._image_size))
-                square = ImageOps.fit(_flatten(ImageOps.exif_transpose(image)), (self._image_size,) * 2)
-                pixels: NDArray[np.uint8] = np.asarray(square.convert(self._mode))
+            return read_image(path, height=side, width=side, mode=self._mode)
         except Exception as error:  # Pillow's plugins raise whatever their parsers do
             raise InputError(
                 f"data.root: can't read the image {str(path)!r} ({error}). Repair or remove it."
             ) from error
-        # as torch wants it: channels first
-        grid = pixels.reshape(self._image_size, self._image_size, -1)
-        return np.moveaxis(grid, -1, 0)
 
     def _divide(self, listing: _Listing, share: float, key: str) -> tuple[_Listing, _Listing]:
         first, second = divide(listing.labels, share, seed=self.split_seed, key=key)
@@ -276,20 +271,6 @@ def _list_images(folder: Path, classes: Sequence[str]) -> _Listing:
         paths += files
         labels += [label] * len(files)
     return _Listing(tuple(paths), np.array(labels, dtype=np.int64))
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Lay transparent images on white and bring 16 bits down to 8."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode in ("1", "P"):
-        # neither can hold the shades between two pixels, which scaling makes
-        return image.convert("RGB")
-    if image.mode.startswith("I"):
-        # Pillow would cut values above 255 off
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    return image
 
 
 def _digest_file(path: Path) -> bytes:

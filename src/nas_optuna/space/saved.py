@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -27,15 +28,17 @@ def save(folder: Path, network: Network, *, input_shape: tuple[int, ...], classe
         input_shape: Channels, then height and width, or length, of what it was trained on.
         classes: Names of the classes, in the order of the logits.
     """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
     description = {
         "format": FORMAT,
         "architecture": network.architecture.to_dict(),
         "summary": str(network.architecture),
         "input_shape": list(input_shape),
         "classes": list(classes),
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_file(folder / WEIGHTS, safetensors.torch.save(weights))
+    write_file(folder / WEIGHTS, weights)
     write_file(folder / DESCRIPTION, to_json(description))
 
 
@@ -67,7 +70,12 @@ def load(path: str | Path) -> Network:
             mean=[0.0] * description["input_shape"][0],
             std=[1.0] * description["input_shape"][0],
         )
-        network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+        weights = (folder / WEIGHTS).read_bytes()
+        digest = hashlib.sha256(weights).hexdigest()
+        # an earlier version did not write it
+        if description.get("sha256", digest) != digest:
+            raise ValueError(f"{WEIGHTS} was changed after it was saved")
+        network.load_state_dict(safetensors.torch.load(weights))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"no network can be loaded from {str(path)!r} ({error}). "
