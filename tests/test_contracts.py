@@ -149,7 +149,7 @@ ALLOWED = {
     "configuration": {"errors", "space", "strategy", "study"},
     "description": {"estimation", "space", "strategy"},
     "results": {"attributes", "errors", "files", "space", "data", "estimation", "study", "interrupt"},
-    "latency": {"errors", "estimation", "files", "space"},
+    "latency": {"errors", "estimation", "export", "files", "space"},
     "objective": {"attributes", "data", "description", "estimation", "latency", "space", "study"},
     "limits": {"errors", "estimation", "space"},
     "prepare": {

@@ -11,16 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import Estimator, Objectives
+from nas_optuna.export.onnx_file import INPUT, OUTPUT, need, open_session, to_onnx
 from nas_optuna.files import one_at_a_time, write_file
 from nas_optuna.space import Architecture, Network
-from nas_optuna.space.latency import FORMS, Latency, check_device, measure_latency
+from nas_optuna.space.latency import FORMS as TORCH_FORMS
+from nas_optuna.space.latency import Latency, check_device, measure_latency
 
 LATENCY = "latency"  # the objective, the limit, and a trial's user attribute
 LATENCY_FILE = "latency.json"  # in a study's folder
 DIGITS = 4  # of the milliseconds that are kept: more would be noise
+
+
+def _onnx(network: nn.Module, inputs: Tensor, threads: int) -> Callable[[Tensor], Any]:
+    session = open_session(to_onnx(network, input_shape=tuple(inputs.shape[1:])), threads=threads)
+    fed = {INPUT: inputs.contiguous().numpy()}
+    return lambda _: session.run([OUTPUT], fed)
+
+
+FORMS = TORCH_FORMS | {"onnx": _onnx}
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,8 @@ class LatencySettings:
     """How a latency is measured.
 
     Attributes:
-        form: ``eager`` or ``exported``: what computes the network.
+        form: What computes the network: torch as it is (``eager``), the program that ``torch.export`` makes
+            (``exported``), or onnxruntime (``onnx``), which has the CPU alone.
         device: ``cpu``, ``cuda`` or ``mps``.
         threads: CPU threads; None for torch's choice.
         batch_size: Inputs at once.
@@ -36,7 +49,7 @@ class LatencySettings:
         measure: Measures on a device elsewhere, instead of all that; see ``LatencyMeter``.
 
     Raises:
-        InputError: A value is none of these, or this machine lacks the device.
+        InputError: A value is none of these, or this machine lacks the device or the extra ``onnx``.
     """
 
     form: str = "exported"
@@ -53,6 +66,8 @@ class LatencySettings:
             check_number("objective.latency.threads", self.threads, whole=True, at_least=1)
         check_number("objective.latency.batch_size", self.batch_size, whole=True, at_least=1)
         check_number("objective.latency.seconds", self.seconds, above=0)
+        if self.form == "onnx" and self.measure is None:
+            _check_onnx(self.device)
         if self.measure is not None and not callable(self.measure):
             raise InputError(
                 f"objective.latency.measure: {self.measure!r} must be callable: name a class, or a "
@@ -133,8 +148,8 @@ class LatencyMeter:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             if self._settings.measure is not None:
                 raise InputError(
-                    f"objective.latency.measure: called with a network and input_shape={self._input_shape} it "
-                    f"failed ({reason})."
+                    f"objective.latency.measure: called with a network and "
+                    f"input_shape={self._input_shape} it failed ({reason})."
                 ) from error
             raise InputError(
                 f"objective.latency: the network {architecture} can't be measured ({reason}). Take another "
@@ -220,6 +235,16 @@ def make_meter(
         classes=classes,
         path=None if folder is None else folder / LATENCY_FILE,
     )
+
+
+def _check_onnx(device: str) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        need(package)
+    if device != "cpu":
+        raise InputError(
+            f"objective.latency.device: onnxruntime computes on the cpu here, not on {device!r}: use cpu, or "
+            "objective.latency.form=exported."
+        )
 
 
 def _check(milliseconds: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from nas_optuna.estimation import Objectives
 from nas_optuna.space import Architecture, Space
 
 DRAWN = 300  # random networks
-TIMED = 30  # of those whose latency has to be measured
+# of those whose latency has to be measured; fewer where that takes longer than so many seconds
+TIMED, FEWEST_TIMED, TIMED_SECONDS = 30, 10, 20.0
 STARTS = 3  # of the climb to the smallest
 
 Point = dict[str, Any]
@@ -78,9 +80,7 @@ def describe_limits(
     return text
 
 
-def describe_latency_limit(
-    space: Space, objectives: Objectives, measure: Measure, latency: Key, *, count: int = TIMED
-) -> str:
+def describe_latency_limit(space: Space, objectives: Objectives, measure: Measure, latency: Key) -> str:
     """In words, the share of a space that keeps to a latency that has to be measured, from a few networks.
 
     Args:
@@ -88,18 +88,16 @@ def describe_latency_limit(
         objectives: Their limits; one on latency.
         measure: Other costs of a network by name.
         latency: Of a network, in milliseconds.
-        count: So many random networks are measured.
 
     Raises:
         InputError: None of these networks keeps to all limits, and none of the smallest.
     """
-    limit, draws = objectives.limits["latency"], random.Random(0)
-    points = [draw(space, draws) for _ in range(count)]
-    networks = [space.at(point).canonical() for point in points]
-    times = [latency(network) for network in networks]
-    share = Share(sum(time <= limit for time in times), count)
+    limit = objectives.limits["latency"]
+    points, times = _time_some(space, latency)
+    networks, count = [space.at(point).canonical() for point in points], len(points)
+    share = Share(sum(taken <= limit for taken in times), count)
     text = (
-        f"limits: of {count} random networks whose latency was measured {share} {limit:g} ms: they take "
+        f"limits: of {count} random networks that were timed {share} a latency of {limit:g} ms; they take "
         f"{min(times):.3g} to {max(times):.3g} ms"
     )
 
@@ -159,6 +157,17 @@ def _changes(space: Space) -> Iterator[Point]:
     for depth in depths:
         stage = next(iter(depth)).rpartition(".")[0]
         yield from (depth | change for change in single if next(iter(change)).startswith(f"{stage}."))
+
+
+def _time_some(space: Space, latency: Key) -> tuple[list[Point], list[float]]:
+    """Random points, and the latencies of their networks."""
+    draws, ends = random.Random(0), time.monotonic() + TIMED_SECONDS
+    points: list[Point] = []
+    times: list[float] = []
+    while len(points) < FEWEST_TIMED or (len(points) < TIMED and time.monotonic() < ends):
+        points.append(draw(space, draws))
+        times.append(latency(space.at(points[-1]).canonical()))
+    return points, times
 
 
 def _smallest(
