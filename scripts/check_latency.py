@@ -10,11 +10,11 @@ form:
 - The ranking is compared with a careful measurement by plain torch or onnxruntime code of this script: rounds
   over all networks, in each round a burst of batches of each network, the median of the rounds' medians.
 - Then all are measured again while other processes train, on one thread each. Reported are the factors on the
-  first measurement, of what a search takes (a tenth of the batches took less) and of the median, and the
+  first measurement, of what a search takes (one in twenty batches took less) and of the median, and the
   ranking.
 
 Wants a machine that does nothing else. The last line is one JSON object: by form the largest difference,
-Spearman's and Kendall's coefficients and the figures under load, between forms Spearman's coefficient, and the
+Spearman's and Kendall's coefficients and the figures under load; between forms Spearman's coefficient; the
 hardware.
 """
 
