@@ -32,7 +32,7 @@ from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
-from nas_optuna.study import Budget, check_same, open_study, sweep_dead
+from nas_optuna.study import Budget, check_same, keep_configuration, open_study, sweep_dead
 
 CHECKED_NETWORKS = 5
 
@@ -150,6 +150,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         ),
     )
     _enqueue(study, seeds)
+    worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
+    keep_configuration(study, worker_config)
     return Parts(
         budget=budget,
         seed=config.seed,
@@ -166,7 +168,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         limits=limits,
         study=study,
         workers=workers,
-        worker_config=cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True)),
+        worker_config=worker_config,
     )
 
 
@@ -186,6 +188,13 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
             f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
         ) from error
     study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
+    check_same(study, fingerprint(config, data))
+    sweep_dead(study)
+    return study
+
+
+def fingerprint(config: DictConfig, data: LabelledData) -> dict[str, Any]:
+    """What must be equal for results to be comparable, as ``check_same`` takes it."""
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
     estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
@@ -197,9 +206,7 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
     }
     # what is tried first changes no result
     space = {name: value for name, value in plain(config, "space").items() if name != "seeds"}
-    check_same(study, {"space": space, "data": images, "estimation": estimation})
-    sweep_dead(study)
-    return study
+    return {"space": space, "data": images, "estimation": estimation}
 
 
 def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -22,6 +23,8 @@ from sqlalchemy.engine import make_url
 
 from nas_optuna.errors import InputError, check_number
 
+CONFIGURATION = "configuration"  # a study's user attribute
+BUDGET = ("n_trials", "timeout", "workers", "plan")  # keys of a configuration
 COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -102,6 +105,21 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
                 f"{key}: the study {study.study_name!r} was made with {before.get(key)!r}, this command has "
                 f"{now.get(key)!r}, so its results can't be continued. Choose another study_name."
             )
+
+
+def keep_configuration(study: optuna.Study, config: Mapping[str, Any]) -> None:
+    """Let the study say how it was made, so that it can be opened by its folder alone.
+
+    Args:
+        study: Its user attribute ``configuration`` is set, as JSON, where that changes it.
+        config: The configuration without interpolations. The budget, which each run may raise, is left
+            out, and so is the storage's password.
+    """
+    kept = {name: value for name, value in config.items() if name not in BUDGET}
+    kept["storage"] = hide_password(str(config["storage"]))
+    text = json.dumps(kept)
+    if study.user_attrs.get(CONFIGURATION) != text:
+        study.set_user_attr(CONFIGURATION, text)
 
 
 def sweep_dead(study: optuna.Study) -> list[int]:
