@@ -14,7 +14,7 @@ from nas_optuna.strategy import Description
 def measure_network(
     network: Architecture, estimation: Estimator, *, input_shape: tuple[int, ...], classes: int
 ) -> dict[str, float]:
-    """All that is known of a network before it is trained, by the name that objectives and limits use."""
+    """What is known of a network at no cost, by the name that objectives and limits use."""
     costs = measure_costs(network, input_shape=input_shape, classes=classes)
     return {name: getattr(costs, name) for name in COSTS} | estimation.measure(network)
 
@@ -51,5 +51,5 @@ class NetworkDescription:
         )
         features = [math.log(1.0 + measures[name]) for name in ("macs", "params")]
         features += [float(len(network.blocks)), *self._space.features(network)]
-        excess = self._objectives.excess(measures)
-        return Description(network, tuple(features), all(value <= 0 for value in excess.values()))
+        # a measured latency is not known of a candidate: strategies learn it from what was tried
+        return Description(network, tuple(features), self._objectives.fits(measures))

@@ -28,6 +28,7 @@ from nas_optuna.estimation import (
     may_prune,
     read_curve,
 )
+from nas_optuna.latency import LATENCY, LatencyMeter
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
 
@@ -73,6 +74,7 @@ class Objective:
             that one's values, waiting for them where it is being trained; ``skip``: nothing, pruned. Or
             ``retrain``, at full cost: its value is then the mean over all trainings of the network.
         stopwatch: Told what the time of a trial goes into.
+        latency: Measures it before the training; None where nothing asks for it, or a table knows it.
     """
 
     space: Space
@@ -85,6 +87,7 @@ class Objective:
     stop_reason: Callable[[], str | None]
     duplicates: str = "reuse"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    latency: LatencyMeter | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
@@ -101,13 +104,7 @@ class Objective:
     def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
         with self.stopwatch.span("ask"):
             architecture = self.space(trial).canonical()
-        with self.stopwatch.span("build"):
-            measures = measure_network(
-                architecture,
-                self.training,
-                input_shape=self.data.input_shape,
-                classes=len(self.data.classes),
-            )
+        measures = self._measure(architecture)
         with self.stopwatch.span("report"):
             trial.set_user_attr("network", str(architecture))
             trial.set_user_attr("hash", architecture.hash)
@@ -120,6 +117,21 @@ class Objective:
             or self._train(trial, architecture, measures)
         )
 
+    def _measure(self, architecture: Architecture) -> Measures:
+        with self.stopwatch.span("build"):
+            measures = measure_network(
+                architecture,
+                self.training,
+                input_shape=self.data.input_shape,
+                classes=len(self.data.classes),
+            )
+        # beyond another limit it would be measured in vain, unless it is one of the trial's values
+        is_needed = LATENCY in self.objectives.names or self.objectives.fits(measures)
+        if self.latency is not None and is_needed:
+            with self.stopwatch.span("latency"):
+                measures[LATENCY] = self.latency(architecture)
+        return measures
+
     def _refuse_oversized(self, trial: optuna.Trial, measures: Measures) -> tuple[float, ...] | None:
         excess = self.objectives.excess(measures)
         # one for all limits, and where there is none as well: limits may change when a study goes on,
@@ -129,10 +141,9 @@ class Objective:
         if not over:
             return None
         trial.set_user_attr("untrained", True)
-        limit = self.objectives.limits[over[0]]
-        return self._infeasible(
-            trial, measures, f"{over[0]} {measures[over[0]]:,} > {limit:,.0f}", trained=0.0
-        )
+        measure, limit = measures[over[0]], self.objectives.limits[over[0]]
+        said = f"{measure} > {limit:g} ms" if over[0] == LATENCY else f"{measure:,} > {limit:,.0f}"
+        return self._infeasible(trial, measures, f"{over[0]} {said}", trained=0.0)
 
     def _answer_twin(
         self, trial: optuna.Trial, architecture: Architecture, measures: Measures

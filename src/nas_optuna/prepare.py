@@ -28,6 +28,7 @@ from nas_optuna.estimation import (
     Table,
     make_plan,
 )
+from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings, make_meter
 from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
@@ -54,6 +55,7 @@ class Parts:
         objectives, space, data, training: Built from the groups of their names.
         plan: How long a training is.
         limits: How much of the space keeps to them, in words; None where there are none.
+        latency: Measures it; None where nothing asks for it, or a table knows it.
         study: With its sampler and pruner.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
@@ -72,6 +74,7 @@ class Parts:
     training: Estimator
     plan: Plan
     limits: str | None
+    latency: LatencyMeter | None
     study: optuna.Study
     workers: int
     worker_config: dict[str, Any]
@@ -98,7 +101,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     space = build_space(config)
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
-    _check_measures(objectives, open_training)
+    LatencySettings.read(objectives.latency)
     build_sampler(config, existing=0)
     check_workers(config.workers)
     data: LabelledData = build(config, "data")
@@ -116,16 +119,22 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         n_trials=budget.n_trials,
         needed=lambda: open_training.device_bytes(data),
     )
-    check_networks(space, data.input_shape, len(data.classes))
+    shape, classes = data.input_shape, len(data.classes)
+    check_networks(space, shape, classes)
+    latency = make_meter(objectives, open_training, input_shape=shape, classes=classes, folder=folder)
+    if latency is not None:
+        latency.check(draw_networks(space, 1)[0])
+
     limits = None
     if objectives.limits:
 
         def measure(network: Architecture) -> dict[str, float]:
-            shape, classes = data.input_shape, len(data.classes)
             return measure_network(network, open_training, input_shape=shape, classes=classes)
 
-        limits = describe_limits(space, objectives, measure)
-    study = _open(config, objectives, data, folder)
+        limits = describe_limits(space, objectives, measure, latency)
+    study = _open(config, objectives, data, folder, measures_latency=latency is not None)
+    if latency is not None:
+        latency.save()
     open_training.executions = Executions(folder / EXECUTIONS_FILE)
     with Execution(threads=threads_of_each(workers)).limited_threads():
         plan = _recall_plan(study, open_training) or make_plan(
@@ -145,9 +154,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     study.sampler = build_sampler(
         config,
         existing=len(study.get_trials(deepcopy=False)),
-        describe=NetworkDescription(
-            space, objectives, training, input_shape=data.input_shape, classes=len(data.classes)
-        ),
+        describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
     )
     _enqueue(study, seeds)
     worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
@@ -166,21 +173,21 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         training=training,
         plan=plan,
         limits=limits,
+        latency=latency,
         study=study,
         workers=workers,
         worker_config=worker_config,
     )
 
 
-def _check_measures(objectives: Objectives, estimation: Estimator) -> None:
-    if "latency" in (*objectives.names, *objectives.limits) and "latency" not in estimation.measures:
-        raise InputError(
-            "objective: latency is known from tables only: set estimation=table and estimation.latencies, "
-            "or take macs, params, memory or size."
-        )
-
-
-def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder: Path) -> optuna.Study:
+def _open(
+    config: DictConfig,
+    objectives: Objectives,
+    data: LabelledData,
+    folder: Path,
+    *,
+    measures_latency: bool,
+) -> optuna.Study:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,12 +195,12 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
             f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
         ) from error
     study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
-    check_same(study, fingerprint(config, data))
+    check_same(study, fingerprint(config, data, measures_latency=measures_latency))
     sweep_dead(study)
     return study
 
 
-def fingerprint(config: DictConfig, data: LabelledData) -> dict[str, Any]:
+def fingerprint(config: DictConfig, data: LabelledData, *, measures_latency: bool) -> dict[str, Any]:
     """What must be equal for results to be comparable, as ``check_same`` takes it."""
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
@@ -206,7 +213,10 @@ def fingerprint(config: DictConfig, data: LabelledData) -> dict[str, Any]:
     }
     # what is tried first changes no result
     space = {name: value for name, value in plain(config, "space").items() if name != "seeds"}
-    return {"space": space, "data": images, "estimation": estimation}
+    same = {"space": space, "data": images, "estimation": estimation}
+    if measures_latency:
+        same["objective"] = {LATENCY: plain(config, "objective")[LATENCY]}
+    return same
 
 
 def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
@@ -242,12 +252,16 @@ def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
     return kind(**values)
 
 
+def draw_networks(space: Space, count: int) -> list[Architecture]:
+    """The first of a space's random networks."""
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [space(drawn.ask()).canonical() for _ in range(count)]
+
+
 def check_networks(space: Space, input_shape: tuple[int, ...], classes: int) -> None:
     """Build a few networks, without memory for their weights, for the data's shape."""
     space.check_input(input_shape)
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(CHECKED_NETWORKS):
-        architecture = space(drawn.ask())
+    for architecture in draw_networks(space, CHECKED_NETWORKS):
         try:
             measure_costs(architecture, input_shape=input_shape, classes=classes)
         except Exception as error:  # whatever a layer from elsewhere raises

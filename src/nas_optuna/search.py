@@ -179,6 +179,7 @@ class Search:
             progress=self.display,
             stop_reason=self.stop_reason,
             duplicates=self._parts.duplicates,
+            latency=self._parts.latency,
         )
         while self.may_start(asking=0):
             trial, seconds = run_trial(self._study, objective)

@@ -20,11 +20,11 @@ from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import COSTS, Objectives
-from nas_optuna.limits import Share, descend, draw
+from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings
+from nas_optuna.limits import Share, descend, describe_latency_limit, draw
 from nas_optuna.prepare import check_networks
-from nas_optuna.space import Architecture, Choice, Costs, Network, Space, measure_costs, resolve_seeds
+from nas_optuna.space import Architecture, Choice, Costs, Space, measure_costs, resolve_seeds
 from nas_optuna.space.diagram import draw as draw_diagram
-from nas_optuna.space.latency import FORMS, measure_latency
 
 ASSUMED_CLASSES = 10
 STARTS = 5  # of the climb to the smallest and the largest
@@ -73,8 +73,7 @@ def survey(config: DictConfig) -> None:
     settings = SurveySettings(**values)
     check_number("seed", config.seed, whole=True, at_least=0)
     objectives: Objectives = build(config, "objective")
-    if "latency" in objectives.limits:
-        raise InputError("objective.limits.latency: only a search knows it, from a table; leave it out here.")
+    LatencySettings.read(objectives.latency)
     space = build_space(config)
     resolve_seeds(space)
     data: LabelledData = build(config, "data")
@@ -135,7 +134,7 @@ class Survey:
             self._say(_quartiles(name, [getattr(cost, name) for cost in costs]))
         for line in self._limits(costs):
             self._say(line)
-        if self._settings.latency:
+        if self._settings.latency or LATENCY in self._objectives.limits:
             self._latencies(shown)
         if self._settings.svg is not None:
             self._diagrams(Path(self._settings.svg), shown)
@@ -198,28 +197,36 @@ class Survey:
         return view
 
     def _limits(self, costs: Sequence[Costs]) -> Iterator[str]:
-        limits = self._objectives.limits
-        if not limits:
-            yield "no limits are set: objective.limits.macs, params, memory, size"
+        limits = self._objectives.without_limit(LATENCY).limits
+        if not self._objectives.limits:
+            yield "no limits are set: objective.limits.macs, params, memory, size, latency"
             return
         for name, limit in limits.items():
             fitting = sum(getattr(cost, name) <= limit for cost in costs)
             yield f"{name} at most {limit:,.0f}: {Share(fitting, len(costs))}"
         if len(limits) > 1:
-            fitting = sum(max(self._objectives.excess(vars(cost)).values()) <= 0 for cost in costs)
+            fitting = sum(self._objectives.fits(vars(cost)) for cost in costs)
             yield f"all limits: {Share(fitting, len(costs))}"
 
     def _latencies(self, shown: dict[str, Architecture]) -> None:
-        channels = self._shape[0]
-        for label in ("smallest", "largest"):
-            network = Network(
-                shown[label], classes=self._classes, mean=[0.0] * channels, std=[1.0] * channels
+        settings = LatencySettings.read(self._objectives.latency)
+        meter = LatencyMeter(settings, input_shape=self._shape, classes=self._classes)
+        meter.check(shown["smallest"])
+        if LATENCY in self._objectives.limits:
+            self._say(
+                describe_latency_limit(
+                    self._space, self._objectives, lambda network: vars(self._measure(network)), meter
+                )
             )
-            for form in FORMS:
-                latency = measure_latency(network, input_shape=self._shape, form=form)
+        for label in ("smallest", "largest") if self._settings.latency else ():
+            if settings.measure is not None:
+                self._say(f"latency of the {label}: {meter(shown[label]):.3g} ms")
+                continue
+            for form in dict.fromkeys(("eager", "exported", settings.form)):
+                latency = meter.time(shown[label], form=form)
                 self._say(
-                    f"latency of the {label}, {form}: {latency}, median and middle half of {latency.repeats} "
-                    f"batches of {latency.batch_size} on {latency.threads} CPU threads"
+                    f"latency of the {label}, {form}: {latency}, {latency.repeats} batches of "
+                    f"{latency.batch_size} on {latency.threads} CPU thread(s)"
                 )
 
     def _diagrams(self, folder: Path, shown: dict[str, Architecture]) -> None:

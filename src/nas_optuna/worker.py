@@ -23,6 +23,7 @@ from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
 from nas_optuna.description import NetworkDescription
 from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
+from nas_optuna.latency import make_meter
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.study import open_storage
 
@@ -120,13 +121,12 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
     )
     existing = len(study.get_trials(deepcopy=False))
     space = build_space(config)
+    shape, classes = job.data.input_shape, len(job.data.classes)
     study.sampler = build_sampler(
         config,
         existing=existing,
         worker=job.index,
-        describe=NetworkDescription(
-            space, objectives, training, input_shape=job.data.input_shape, classes=len(job.data.classes)
-        ),
+        describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
     )
     objective = Objective(
         space=space,
@@ -138,6 +138,9 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         progress=Messages(connection),
         stop_reason=_stop_reason(connection),
         duplicates=config.duplicates,
+        latency=make_meter(
+            objectives, training, input_shape=shape, classes=classes, folder=Path(config.study_dir)
+        ),
     )
     return study, objective
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
 
@@ -17,17 +18,22 @@ class Objectives:
 
     Args:
         directions: ``accuracy``, ``macs``, ``params``, ``memory``, ``size`` (see ``Costs`` for their
-            units) or ``latency`` (milliseconds, where the estimation knows it) to ``maximize`` or
-            ``minimize``. The first is the study's first value, and so on.
+            units) or ``latency`` (milliseconds) to ``maximize`` or ``minimize``. The first is the study's
+            first value, and so on.
         limits: A cost to the most that a network may have; None for no limit. A network beyond a
             limit is not trained.
+        latency: How latency is measured where a table does not know it; see ``LatencySettings``.
 
     Raises:
         InputError: A name or direction is unknown, accuracy is missing, or a limit is not positive.
     """
 
     def __init__(
-        self, *, directions: Mapping[str, str], limits: Mapping[str, float | None] | None = None
+        self,
+        *,
+        directions: Mapping[str, str],
+        limits: Mapping[str, float | None] | None = None,
+        latency: Mapping[str, Any] | None = None,
     ) -> None:
         for name, direction in directions.items():
             check_one_of("objective.directions", name, MEASURES)
@@ -41,6 +47,12 @@ class Objectives:
             if limit is not None:
                 check_number(f"objective.limits.{name}", limit, above=0)
                 self.limits[name] = limit
+        self.latency = dict(latency or {})
+
+    def without_limit(self, name: str) -> Objectives:
+        """The same with one limit left out."""
+        limits = {other: limit for other, limit in self.limits.items() if other != name}
+        return Objectives(directions=self.directions, limits=limits, latency=self.latency)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,5 +69,12 @@ class Objectives:
         return accuracy
 
     def excess(self, measures: Mapping[str, float]) -> dict[str, float]:
-        """By how much each limit is exceeded, as a part of it: at most 0 where the network fits."""
-        return {name: measures[name] / limit - 1 for name, limit in self.limits.items()}
+        """By how much each limit is exceeded, as a part of it: at most 0 where the network fits.
+
+        Limits on what was not measured are left out.
+        """
+        return {name: measures[name] / limit - 1 for name, limit in self.limits.items() if name in measures}
+
+    def fits(self, measures: Mapping[str, float]) -> bool:
+        """Whether a network keeps to all limits, as far as is known."""
+        return all(excess <= 0 for excess in self.excess(measures).values())

@@ -109,6 +109,8 @@ class Display:
     def _describe(self, trial: FrozenTrial) -> str:
         network = trial.user_attrs.get("network", "")
         cost = f"{trial.user_attrs['macs'] / 1e6:.2f}M MACs" if "macs" in trial.user_attrs else ""
+        if "latency" in trial.user_attrs:
+            cost += f"  {trial.user_attrs['latency']:.3g} ms"
         if trial.state == TrialState.PRUNED:
             reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
             epoch, accuracy = max(

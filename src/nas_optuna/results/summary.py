@@ -73,13 +73,15 @@ def summarize(
 def table(objectives: Objectives, found: Found, *, winner: int | None) -> Table:
     """The best networks, the winner marked."""
     view = Table(box=None, pad_edge=False)
-    for name in ("", "trial", "accuracy", "MACs", "parameters", "network"):
+    latency = ["latency"] if "latency" in (*objectives.names, *objectives.limits) else []
+    for name in ("", "trial", "accuracy", *latency, "MACs", "parameters", "network"):
         view.add_column(name, justify="left" if name in ("", "network") else "right", overflow="fold")
     for trial, architecture in found:
         view.add_row(
             "*" if trial.number == winner else "",
             str(trial.number),
             f"{objectives.accuracy(trial):.4f}",
+            *[f"{trial.user_attrs[name]:.4g} ms" for name in latency],
             f"{trial.user_attrs['macs']:,}",
             f"{trial.user_attrs['params']:,}",
             str(architecture),
@@ -111,6 +113,7 @@ def _describe(trial: FrozenTrial, architecture: Architecture) -> dict[str, Any]:
         "values": trial.values,
         "params": trial.user_attrs["params"],
         "macs": trial.user_attrs["macs"],
+        **{name: trial.user_attrs[name] for name in ("latency",) if name in trial.user_attrs},
         "architecture": architecture.to_dict(),
         "summary": str(architecture),
     }
