@@ -28,6 +28,7 @@ from nas_optuna.estimation import (
     Table,
     make_plan,
 )
+from nas_optuna.kept import Kept, make_kept
 from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings, make_meter
 from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
@@ -57,6 +58,7 @@ class Parts:
         limits: How much of the space keeps to them, in words; None where there are none.
         latency: Measures it; None where nothing asks for it, or a table knows it.
         study: With its sampler and pruner.
+        kept: Trainings that may be taken up; None for none.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
@@ -76,6 +78,7 @@ class Parts:
     limits: str | None
     latency: LatencyMeter | None
     study: optuna.Study
+    kept: Kept | None
     workers: int
     worker_config: dict[str, Any]
 
@@ -94,6 +97,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     budget = Budget(config.n_trials, config.timeout)
     check_number("seed", config.seed, whole=True, at_least=0)
     check_one_of("duplicates", config.duplicates, DUPLICATES)
+    check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -175,6 +179,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         limits=limits,
         latency=latency,
         study=study,
+        kept=make_kept(folder, config.checkpoints, training),
         workers=workers,
         worker_config=worker_config,
     )

@@ -21,10 +21,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 
+from nas_optuna.attributes import PROMOTES
 from nas_optuna.errors import InputError, check_number
 
 CONFIGURATION = "configuration"  # a study's user attribute
 BUDGET = ("n_trials", "timeout", "workers", "plan")  # keys of a configuration
+RETRY_OF = "retry_of"  # user attribute: number of the trial that was cut off and is tried again
 COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -133,14 +135,15 @@ def sweep_dead(study: optuna.Study) -> list[int]:
     for trial in dead:
         study.tell(trial.number, state=TrialState.FAIL)
         # not a second time: it may be this network that kills its process
-        if "retry_of" not in trial.user_attrs:
+        if RETRY_OF not in trial.user_attrs:
             requeue(study, trial)
     return [trial.number for trial in dead]
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Let the network of a trial that did not end be tried first, by whoever asks next."""
-    study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+    promotes = {name: number for name, number in trial.user_attrs.items() if name == PROMOTES}
+    study.enqueue_trial(trial.params, user_attrs=promotes | {RETRY_OF: trial.number})
 
 
 def this_worker() -> str:
@@ -155,13 +158,18 @@ def is_alive(trial: FrozenTrial) -> bool:
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Whether the trial counts against the budget: neither infeasible from the start nor reused."""
+    """Whether the trial was trained: neither infeasible from the start nor reused."""
     return "untrained" not in trial.user_attrs
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether the trial counts against the budget: one that takes another up is counted there."""
+    return is_trained(trial) and PROMOTES not in trial.user_attrs
 
 
 def trained_trials(study: optuna.Study) -> int:
     """How much of ``n_trials`` is spent."""
-    return sum(map(is_trained, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
+    return sum(map(is_counted, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
 
 
 def claimed_trials(study: optuna.Study) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class _UnusableError(Exception):
 class Checkpoint:
     """The state of one training after its last whole epoch, in a file that is whole after a crash.
 
-    ``Training.fit`` writes it after each epoch, also the one at which a pruner stops the training, and
+    ``Training.fit`` writes it after an epoch, also the one at which a pruner stops the training, and
     goes on from what it finds there. It stays until it is removed: the caller does that once it has
     kept what the training gave, a diverged training does it itself.
 
@@ -40,11 +41,21 @@ class Checkpoint:
     Args:
         path: The file.
         say: Told in one line why a file is not used.
+        seconds: Between two writes, unless the training is stopped; 0 to write after each epoch.
     """
 
-    def __init__(self, path: Path, *, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, path: Path, *, say: Callable[[str], None] = lambda text: None, seconds: float = 0.0
+    ) -> None:
         self.path = path
+        self._seconds = seconds
+        self._written = time.monotonic()
         self._say = say
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last write is long enough ago."""
+        return time.monotonic() - self._written >= self._seconds
 
     def read(self, request: Request) -> State | None:
         """The state of this very training; what is damaged or of another one is removed.
@@ -66,6 +77,7 @@ class Checkpoint:
         file = io.BytesIO()
         torch.save({"request": _to_text(request), "state": state}, file)
         body = file.getvalue()
+        self._written = time.monotonic()
         write_file(self.path, HEAD + hashlib.sha256(body).digest() + body)
 
     def remove(self) -> None:
@@ -113,7 +125,10 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Classifier)
         if pl_module.diverged:
             self._checkpoint.remove()
-        elif pl_module.epochs == trainer.current_epoch + 1:  # not stopped on the way
+        # not where it was stopped within an epoch
+        elif pl_module.epochs == trainer.current_epoch + 1 and (
+            trainer.should_stop or self._checkpoint.is_due
+        ):
             state = {
                 "module": pl_module.state(),
                 "loader": self._loader.state(),
