@@ -39,12 +39,12 @@ class Checkpoint:
 
     Args:
         path: The file.
-        say: Told in one line why a file is not used.
+        say: Told in one line what is done with a file that is found.
     """
 
     def __init__(self, path: Path, *, say: Callable[[str], None] = lambda text: None) -> None:
         self.path = path
-        self._say = say
+        self.say = say
 
     def read(self, request: Request) -> State | None:
         """The state of this very training; what is damaged or of another one is removed.
@@ -57,7 +57,7 @@ class Checkpoint:
         try:
             return _unpack(self.path.read_bytes(), request)
         except _UnusableError as error:
-            self._say(f"{self.path} is not used: {error}. The training begins anew.")
+            self.say(f"{self.path} is not used: {error}. The training begins anew.")
             self.remove()
             return None
 
@@ -99,6 +99,7 @@ class Keeper(pl.Callback):
             return
         module.restore(self._state["module"])
         self._loader.restore(self._state["loader"])
+        self._checkpoint.say(f"the training goes on after epoch {module.epochs} of {trainer.max_epochs}")
         progress = trainer.fit_loop.epoch_progress.current
         for name in ("processed", "completed"):
             setattr(progress, name, module.epochs)
