@@ -86,12 +86,15 @@ def open_study(
     return study
 
 
-def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
+def check_same(
+    study: optuna.Study, fingerprint: Mapping[str, Any], *, cure: str = "Choose another study_name."
+) -> None:
     """Refuse to mix results that can't be compared; remember what they depend on in an empty study.
 
     Args:
         study: Empty, or of an earlier run.
         fingerprint: Nested settings that a result depends on.
+        cure: What the user can do where they differ.
 
     Raises:
         InputError: A setting differs from the earlier run's; names the first.
@@ -105,7 +108,7 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
         if before.get(key) != now.get(key):
             raise InputError(
                 f"{key}: the study {study.study_name!r} was made with {before.get(key)!r}, this command has "
-                f"{now.get(key)!r}, so its results can't be continued. Choose another study_name."
+                f"{now.get(key)!r}, so its results can't be continued. {cure}"
             )
 
 

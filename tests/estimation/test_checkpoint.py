@@ -166,7 +166,7 @@ def test_checkpoint_of_another_training_is_not_used(
     fit(digits, checkpoint, callbacks=[epochs], **change)  # type: ignore[arg-type]
     assert epochs.heard[:2] == [1, 2]
     assert len(said) == 1
-    assert "not used" in said[0]
+    assert "not used: it is of a training with other" in said[0]
     assert name in said[0]
 
 

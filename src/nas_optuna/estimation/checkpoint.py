@@ -40,7 +40,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        say: Told in one line why a file is not used.
+        say: Told in one line what is done with a file that is found.
         seconds: Between two writes, unless the training is stopped; 0 to write after each epoch.
     """
 
@@ -48,9 +48,9 @@ class Checkpoint:
         self, path: Path, *, say: Callable[[str], None] = lambda text: None, seconds: float = 0.0
     ) -> None:
         self.path = path
+        self.say = say
         self._seconds = seconds
         self._written = time.monotonic()
-        self._say = say
 
     @property
     def is_due(self) -> bool:
@@ -68,7 +68,7 @@ class Checkpoint:
         try:
             return _unpack(self.path.read_bytes(), request)
         except _UnusableError as error:
-            self._say(f"{self.path} is not used: {error}. The training begins anew.")
+            self.say(f"{self.path} is not used: {error}. The training begins anew.")
             self.remove()
             return None
 
@@ -111,6 +111,7 @@ class Keeper(pl.Callback):
             return
         module.restore(self._state["module"])
         self._loader.restore(self._state["loader"])
+        self._checkpoint.say(f"the training goes on after epoch {module.epochs} of {trainer.max_epochs}")
         progress = trainer.fit_loop.epoch_progress.current
         for name in ("processed", "completed"):
             setattr(progress, name, module.epochs)

@@ -94,6 +94,7 @@ class Training:
     Attributes:
         executions: What ``auto`` chose. Replace it by one with a file to share choices.
         measures: What it knows of a network beside accuracy and costs: nothing.
+        teacher: Whom networks learn from; None where from labels alone.
 
     Raises:
         InputError: A number is out of its range.
@@ -158,7 +159,7 @@ class Training:
             small_scale=small_scale,
         )
         self._criterion = Criterion(loss, temperature, teacher_weight, label_smoothing)
-        self._teacher = make_teacher(teacher, loss)
+        self.teacher = make_teacher(teacher, loss)
         self._execution = parse_execution(execution)
         if self._execution is not None:
             self._execution.check(self.torch_device)
@@ -225,7 +226,7 @@ class Training:
                 fidelity,
                 seed=seed,
                 with_validation=with_validation,
-                numbered=self._teacher is not None,
+                numbered=self.teacher is not None,
             )
             loss = self._loss(data, feed, with_validation=with_validation)
             keeper, state = None, None
@@ -276,7 +277,7 @@ class Training:
             "recipe": asdict(self.recipe),
             "batch_size": self.batch_size,
             "loss": asdict(self._criterion),
-            "teacher": self._teacher.digest if self._teacher is not None else None,
+            "teacher": self.teacher.digest if self.teacher is not None else None,
             "execution": str(self._execution or "auto"),
             "device": self.torch_device.type,
             "data": data.fingerprint,
@@ -289,15 +290,15 @@ class Training:
         Raises:
             InputError: The teacher does not go with the data.
         """
-        if self._teacher is not None:
-            self._teacher.check(data)
+        if self.teacher is not None:
+            self.teacher.check(data)
 
     def _loss(self, data: LabelledData, feed: TrainingData, *, with_validation: bool) -> Loss:
-        if self._teacher is None:
+        if self.teacher is None:
             return self._criterion.from_labels
         names: list[SplitName] = ["train", "validation"] if with_validation else ["train"]
         device = self.torch_device
-        told = torch.cat([self._teacher.logits(data, name, device) for name in names])
+        told = torch.cat([self.teacher.logits(data, name, device) for name in names])
         return self._criterion.from_teacher(feed.labels.to(device), told)
 
     def build(self, architecture: Architecture, data: LabelledData, *, seed: int) -> Network:
