@@ -151,3 +151,14 @@ def test_check_spaces_compares_with_tables(tmp_path: Path) -> None:
     assert figures["nb201_params_of_a_twin"] == 1
     assert set(figures["seconds_by_space"]) >= {"resconv", "nasbench201"}
     assert figures["seconds_per_10000"] == max(figures["seconds_by_space"].values())
+
+
+@pytest.mark.slow
+def test_check_of_latencies_says_how_they_repeat_and_rank() -> None:
+    short = ("--networks", "3", "--rounds", "2", "--seconds", "0.05")
+    figures = run_script("check_latency.py", "--forms", "eager", "onnx", *short)
+    for form in ("eager", "onnx"):
+        assert figures[form]["largest_difference"] >= 0
+        assert -1 <= figures[form]["spearman"] <= 1
+        assert figures[form]["under_load"]["factor"]["mean"] > 0
+    assert list(figures["spearman_between"]) == ["eager, onnx"]
