@@ -68,6 +68,19 @@ def _train(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="export")
+def _export(config: DictConfig) -> float | tuple[float, ...]:
+    """Export a network of a study."""
+
+    def work() -> float:
+        from nas_optuna.exporter import export_study
+
+        export_study(config)
+        return 0.0
+
+    return _guard(work)
+
+
 def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
     """Run it; a wrong request ends with one line and an exit code."""
     global _composed
@@ -105,6 +118,11 @@ def survey_main() -> None:
 def train_main() -> None:
     """Entry point of ``python -m nas_optuna.train``."""
     _main(_train)
+
+
+def export_main() -> None:
+    """Entry point of ``python -m nas_optuna.export``."""
+    _main(_export)
 
 
 def _main(task: Callable[[], object]) -> None:
