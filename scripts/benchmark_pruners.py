@@ -9,7 +9,8 @@ is told their curves epoch by epoch and stops where its pruner says so, until th
 trainings are spent. Curves: ``fashion_mnist``, ``covertype``, ``higgs``, ``airlines`` (surrogate of LCBench,
 52 epochs, accuracy; epoch 1 is chance), ``nlp`` (NAS-Bench-NLP, 50 epochs, loss; some diverge). Pruners:
 ``default`` is the command's own, ``none``, and Optuna's with their defaults: ``median``, ``percentile`` (25),
-``halving``, ``hyperband``; and ``halving_3_3``, whose first rung and factor are 3.
+``halving``, ``hyperband``; and ``halving_3_3``, whose first rung and factor are 3. ``promotion`` is the
+default that takes stopped trainings up again where they are worth more than a fresh network.
 
 The figure is the regret of the best network that was trained to the end, normalised: 0 for the best there
 is, 1 for the median. The last line is one JSON object: ``{curves: {pruner: {"20": [mean, standard error],
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import os
@@ -34,6 +36,8 @@ import optuna
 import shared
 from hydra.utils import instantiate
 from optuna.trial import TrialState
+
+from nas_optuna.attributes import PROMOTES
 
 BUDGETS = (5, 10, 20, 40, 80)
 LCBENCH, NLP = "lcbench_surrogate.npz", "nasbench_nlp_wikitext2_curves.json"
@@ -52,6 +56,7 @@ def default(epochs: int) -> optuna.pruners.BasePruner:
 
 PRUNERS: dict[str, MakePruner] = {
     "default": default,
+    "promotion": default,
     "none": lambda epochs: optuna.pruners.NopPruner(),
     "median": lambda epochs: optuna.pruners.MedianPruner(),
     "percentile": lambda epochs: optuna.pruners.PercentilePruner(25.0),
@@ -108,13 +113,21 @@ def replay(data: Path, name: str, pruner: str, seed: int, budgets: tuple[int, ..
     regrets: list[float] = []
     best, spent = curves.median, 0
     better = max if curves.direction == "maximize" else min
+    fresh = iter(itertools.cycle(order))
+    stopped_rows: dict[int, list[float]] = {}
     while len(regrets) < len(budgets):
+        taken_up = study.pruner.promotes(study, stopped_rows.keys()) if pruner == "promotion" else None
+        if taken_up is not None:
+            study.enqueue_trial({}, user_attrs={PROMOTES: taken_up})
         trial = study.ask()
-        row = curves.rows[order[trial.number % len(order)]]
+        row = curves.rows[next(fresh)] if taken_up is None else stopped_rows.pop(taken_up)
+        known = 0 if taken_up is None else len(study.get_trials(deepcopy=False)[taken_up].intermediate_values)
         stopped = False
         for epoch, value in enumerate(row, start=1):
-            spent += 1
             trial.report(value, epoch)
+            if epoch <= known:
+                continue
+            spent += 1
             is_last = epoch == len(row)
             if is_last and math.isfinite(value):
                 best = better(best, value)
@@ -125,6 +138,7 @@ def replay(data: Path, name: str, pruner: str, seed: int, budgets: tuple[int, ..
                 break
         if stopped or not math.isfinite(value):
             study.tell(trial, state=TrialState.PRUNED)
+            stopped_rows[trial.number] = row
         else:
             study.tell(trial, value)
     return regrets

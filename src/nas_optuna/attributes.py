@@ -4,3 +4,5 @@
 CURVE = "curve"
 # the study's values that were known before the training, None in the place of the one that has the curve
 KNOWN_VALUES = "known_values"
+# number of the stopped trial whose training this one takes up
+PROMOTES = "promotes"

@@ -56,6 +56,31 @@ def _survey(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="train")
+def _train(config: DictConfig) -> float | tuple[float, ...]:
+    """Train networks of a study to the end."""
+
+    def work() -> float:
+        from nas_optuna.retrain import retrain
+
+        return retrain(config)
+
+    return _guard(work)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="export")
+def _export(config: DictConfig) -> float | tuple[float, ...]:
+    """Export a network of a study."""
+
+    def work() -> float:
+        from nas_optuna.exporter import export_study
+
+        export_study(config)
+        return 0.0
+
+    return _guard(work)
+
+
 def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
     """Run it; a wrong request ends with one line and an exit code."""
     global _composed
@@ -88,6 +113,16 @@ def main() -> None:
 def survey_main() -> None:
     """Entry point of ``python -m nas_optuna.space``."""
     _main(_survey)
+
+
+def train_main() -> None:
+    """Entry point of ``python -m nas_optuna.train``."""
+    _main(_train)
+
+
+def export_main() -> None:
+    """Entry point of ``python -m nas_optuna.export``."""
+    _main(_export)
 
 
 def _main(task: Callable[[], object]) -> None:

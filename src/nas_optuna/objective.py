@@ -13,10 +13,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from nas_optuna.attributes import CURVE
+from nas_optuna.attributes import CURVE, PROMOTES
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
+    Checkpoint,
+    CurvePruner,
     EpochCallback,
     Estimator,
     Fidelity,
@@ -28,6 +30,7 @@ from nas_optuna.estimation import (
     may_prune,
     read_curve,
 )
+from nas_optuna.kept import Kept, may_promote, origin_of
 from nas_optuna.latency import LATENCY, LatencyMeter
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
@@ -75,6 +78,7 @@ class Objective:
             ``retrain``, at full cost: its value is then the mean over all trainings of the network.
         stopwatch: Told what the time of a trial goes into.
         latency: Measures it before the training; None where nothing asks for it, or a table knows it.
+        kept: Trainings that may be taken up; None for none.
     """
 
     space: Space
@@ -88,6 +92,7 @@ class Objective:
     duplicates: str = "reuse"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     latency: LatencyMeter | None = None
+    kept: Kept | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
@@ -101,6 +106,18 @@ class Objective:
             trial.set_user_attr("traceback", traceback.format_exc())
             raise
 
+    def promote(self, study: optuna.Study) -> None:
+        """Let the next trial take a stopped training up, where that is worth more than a fresh network."""
+        if self.kept is None or not may_promote(study):
+            return
+        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return
+        stopped = {trial.number: trial for trial in self.kept.stopped(study)}
+        assert isinstance(study.pruner, CurvePruner)
+        number = study.pruner.promotes(study, stopped.keys())
+        if number is not None and self.kept.claim(number):
+            study.enqueue_trial(stopped[number].params, user_attrs={PROMOTES: number})
+
     def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
         with self.stopwatch.span("ask"):
             architecture = self.space(trial).canonical()
@@ -110,7 +127,8 @@ class Objective:
             trial.set_user_attr("hash", architecture.hash)
             for name, measure in measures.items():
                 trial.set_user_attr(name, measure)
-        self.progress.running(f"trial {trial.number}: {architecture}")
+        promotes = f" takes up trial {trial.user_attrs[PROMOTES]}" if PROMOTES in trial.user_attrs else ""
+        self.progress.running(f"trial {trial.number}{promotes}: {architecture}")
         return (
             self._refuse_oversized(trial, measures)
             or self._answer_twin(trial, architecture, measures)
@@ -149,7 +167,7 @@ class Objective:
         self, trial: optuna.Trial, architecture: Architecture, measures: Measures
     ) -> tuple[float, ...] | None:
         """What an earlier equal network says; None where there is none, or it shall be trained again."""
-        if self.duplicates == "retrain":
+        if self.duplicates == "retrain" or PROMOTES in trial.user_attrs:
             return None
         self._wait_for_twin(trial, architecture)
         twins = _twins(trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
@@ -189,7 +207,7 @@ class Objective:
     def _train(
         self, trial: optuna.Trial, architecture: Architecture, measures: Measures
     ) -> tuple[float, ...]:
-        seed = derive_seed(self.seed, trial.number)
+        seed, checkpoint = self._begin(trial)
         trial.set_user_attr("seed", seed)
         pruning = PruningCallback(
             self._curve(trial, measures), may_prune=may_prune(trial.study), stopwatch=self.stopwatch
@@ -206,6 +224,7 @@ class Objective:
                 callbacks=[epoch, pruning],
                 stop=self.stop_reason,
                 stopwatch=self.stopwatch,
+                checkpoint=checkpoint,
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -213,6 +232,8 @@ class Objective:
             garbage_collection_cuda()
             return self._infeasible(trial, measures, "out of memory", trained=1.0)
         trial.set_user_attr("execution", str(module.execution))
+        if checkpoint is not None and not pruning.pruned and module.stopped != INTERRUPTED:
+            checkpoint.remove()
         if module.diverged:
             return self._infeasible(trial, measures, "diverged", trained=1.0)
         if module.stopped:
@@ -224,6 +245,15 @@ class Objective:
         if self.duplicates == "retrain":
             accuracy = self._mean_over_twins(trial, architecture, accuracy)
         return self.objectives.values(accuracy=accuracy, measures=measures)
+
+    def _begin(self, trial: optuna.Trial) -> tuple[int, Checkpoint | None]:
+        """The seed of a trial's training, and where its state is kept; both of the trial it takes up."""
+        origin, seed = origin_of(trial), None
+        if origin is not None and self.kept is not None:
+            self.kept.hand_over(origin, trial.number)
+            seed = trial.study.get_trials(deepcopy=False)[origin].user_attrs.get("seed")
+        checkpoint = self.kept.checkpoint(trial.number) if self.kept is not None else None
+        return derive_seed(self.seed, trial.number) if seed is None else seed, checkpoint
 
     def _curve(self, trial: optuna.Trial, measures: Measures) -> optuna.Trial | LearningCurve:
         """What takes the curve: Optuna's trial does not where there are several objectives."""

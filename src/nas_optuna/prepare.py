@@ -28,12 +28,13 @@ from nas_optuna.estimation import (
     Table,
     make_plan,
 )
+from nas_optuna.kept import Kept, make_kept
 from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings, make_meter
 from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
-from nas_optuna.study import Budget, check_same, open_study, sweep_dead
+from nas_optuna.study import Budget, check_same, keep_configuration, open_study, sweep_dead
 
 CHECKED_NETWORKS = 5
 
@@ -57,6 +58,7 @@ class Parts:
         limits: How much of the space keeps to them, in words; None where there are none.
         latency: Measures it; None where nothing asks for it, or a table knows it.
         study: With its sampler and pruner.
+        kept: Trainings that may be taken up; None for none.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
@@ -76,6 +78,7 @@ class Parts:
     limits: str | None
     latency: LatencyMeter | None
     study: optuna.Study
+    kept: Kept | None
     workers: int
     worker_config: dict[str, Any]
 
@@ -94,6 +97,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     budget = Budget(config.n_trials, config.timeout)
     check_number("seed", config.seed, whole=True, at_least=0)
     check_one_of("duplicates", config.duplicates, DUPLICATES)
+    check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -157,6 +161,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
     )
     _enqueue(study, seeds)
+    worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
+    keep_configuration(study, worker_config)
     return Parts(
         budget=budget,
         seed=config.seed,
@@ -173,8 +179,9 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         limits=limits,
         latency=latency,
         study=study,
+        kept=make_kept(folder, config.checkpoints, training),
         workers=workers,
-        worker_config=cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True)),
+        worker_config=worker_config,
     )
 
 
@@ -193,6 +200,13 @@ def _open(
             f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
         ) from error
     study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
+    check_same(study, fingerprint(config, data, measures_latency=measures_latency))
+    sweep_dead(study)
+    return study
+
+
+def fingerprint(config: DictConfig, data: LabelledData, *, measures_latency: bool) -> dict[str, Any]:
+    """What must be equal for results to be comparable, as ``check_same`` takes it."""
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
     estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
@@ -207,9 +221,7 @@ def _open(
     same = {"space": space, "data": images, "estimation": estimation}
     if measures_latency:
         same["objective"] = {LATENCY: plain(config, "objective")[LATENCY]}
-    check_same(study, same)
-    sweep_dead(study)
-    return study
+    return same
 
 
 def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -20,8 +21,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 
+from nas_optuna.attributes import PROMOTES
 from nas_optuna.errors import InputError, check_number
 
+CONFIGURATION = "configuration"  # a study's user attribute
+BUDGET = ("n_trials", "timeout", "workers", "plan")  # keys of a configuration
+RETRY_OF = "retry_of"  # user attribute: number of the trial that was cut off and is tried again
 COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -81,12 +86,15 @@ def open_study(
     return study
 
 
-def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
+def check_same(
+    study: optuna.Study, fingerprint: Mapping[str, Any], *, cure: str = "Choose another study_name."
+) -> None:
     """Refuse to mix results that can't be compared; remember what they depend on in an empty study.
 
     Args:
         study: Empty, or of an earlier run.
         fingerprint: Nested settings that a result depends on.
+        cure: What the user can do where they differ.
 
     Raises:
         InputError: A setting differs from the earlier run's; names the first.
@@ -100,8 +108,23 @@ def check_same(study: optuna.Study, fingerprint: Mapping[str, Any]) -> None:
         if before.get(key) != now.get(key):
             raise InputError(
                 f"{key}: the study {study.study_name!r} was made with {before.get(key)!r}, this command has "
-                f"{now.get(key)!r}, so its results can't be continued. Choose another study_name."
+                f"{now.get(key)!r}, so its results can't be continued. {cure}"
             )
+
+
+def keep_configuration(study: optuna.Study, config: Mapping[str, Any]) -> None:
+    """Let the study say how it was made, so that it can be opened by its folder alone.
+
+    Args:
+        study: Its user attribute ``configuration`` is set, as JSON, where that changes it.
+        config: The configuration without interpolations. The budget, which each run may raise, is left
+            out, and so is the storage's password.
+    """
+    kept = {name: value for name, value in config.items() if name not in BUDGET}
+    kept["storage"] = hide_password(str(config["storage"]))
+    text = json.dumps(kept)
+    if study.user_attrs.get(CONFIGURATION) != text:
+        study.set_user_attr(CONFIGURATION, text)
 
 
 def sweep_dead(study: optuna.Study) -> list[int]:
@@ -115,14 +138,15 @@ def sweep_dead(study: optuna.Study) -> list[int]:
     for trial in dead:
         study.tell(trial.number, state=TrialState.FAIL)
         # not a second time: it may be this network that kills its process
-        if "retry_of" not in trial.user_attrs:
+        if RETRY_OF not in trial.user_attrs:
             requeue(study, trial)
     return [trial.number for trial in dead]
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Let the network of a trial that did not end be tried first, by whoever asks next."""
-    study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+    promotes = {name: number for name, number in trial.user_attrs.items() if name == PROMOTES}
+    study.enqueue_trial(trial.params, user_attrs=promotes | {RETRY_OF: trial.number})
 
 
 def this_worker() -> str:
@@ -137,13 +161,18 @@ def is_alive(trial: FrozenTrial) -> bool:
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Whether the trial counts against the budget: neither infeasible from the start nor reused."""
+    """Whether the trial was trained: neither infeasible from the start nor reused."""
     return "untrained" not in trial.user_attrs
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether the trial counts against the budget: one that takes another up is counted there."""
+    return is_trained(trial) and PROMOTES not in trial.user_attrs
 
 
 def trained_trials(study: optuna.Study) -> int:
     """How much of ``n_trials`` is spent."""
-    return sum(map(is_trained, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
+    return sum(map(is_counted, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
 
 
 def claimed_trials(study: optuna.Study) -> int:

@@ -23,6 +23,7 @@ from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
 from nas_optuna.description import NetworkDescription
 from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
+from nas_optuna.kept import make_kept
 from nas_optuna.latency import make_meter
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.study import open_storage
@@ -58,6 +59,7 @@ def run_trial(study: optuna.Study, objective: Objective) -> tuple[FrozenTrial, d
     ended: list[FrozenTrial] = []
     objective.stopwatch.reset()
     objective.stopwatch.start("ask")
+    objective.promote(study)
     study.optimize(
         objective,
         n_trials=1,
@@ -138,6 +140,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         progress=Messages(connection),
         stop_reason=_stop_reason(connection),
         duplicates=config.duplicates,
+        kept=make_kept(config.study_dir, config.checkpoints, training),
         latency=make_meter(
             objectives, training, input_shape=shape, classes=classes, folder=Path(config.study_dir)
         ),

@@ -98,6 +98,20 @@ class TrainingLoader:
             for batch in zip(changed, labels.split(self.batch_size), strict=True):
                 yield to_float(batch[0]), batch[1]
 
+    def state(self) -> dict[str, Tensor]:
+        """What the next epochs depend on, between two of them."""
+        return {
+            "order": self._order.cpu().clone(),
+            "shuffling": self._shuffling.get_state(),
+            "changing": self._changing.get_state(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` gave."""
+        self._order = state["order"].to(self._order.device)
+        self._shuffling.set_state(state["shuffling"])
+        self._changing.set_state(state["changing"])
+
     def _counts(self) -> Iterator[int]:
         """How many batches are augmented at once, until the epoch is over."""
         most = AUGMENTED_ON_CPU if self._device.type == "cpu" else AUGMENTED_ELSEWHERE

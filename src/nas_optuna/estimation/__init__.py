@@ -1,6 +1,7 @@
 """The third of the three parts of neural architecture search: what a network is worth."""
 
 from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
+from nas_optuna.estimation.checkpoint import Checkpoint
 from nas_optuna.estimation.curves import LearningCurve, read_curve
 from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, Executions, Probe
 from nas_optuna.estimation.losses import Criterion, cross_entropy, distillation, entropy, kl_divergence
@@ -22,6 +23,7 @@ __all__ = [
     "EXECUTIONS_FILE",
     "OTHER",
     "SPANS",
+    "Checkpoint",
     "Choice",
     "Classifier",
     "Criterion",

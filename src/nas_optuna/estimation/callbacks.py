@@ -41,6 +41,12 @@ class PruningCallback(pl.Callback):
         self._may_prune = may_prune
         self.pruned = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        # of a training that is taken up: the trial shows the whole curve
+        for epoch, accuracy in enumerate(pl_module.curve, start=1):
+            self._trial.report(accuracy, epoch)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         if trainer.should_stop or not trainer.is_global_zero:

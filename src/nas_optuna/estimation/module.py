@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -106,6 +107,7 @@ class Classifier(pl.LightningModule):
 
     Attributes:
         curve: Validation accuracy after each epoch, 0 to 1.
+        epochs: How many ended, without diverging.
         diverged: The training loss or the network's output became NaN or infinite.
         stopped: What ``stop`` answered.
     """
@@ -130,6 +132,7 @@ class Classifier(pl.LightningModule):
         recipe.set_norms(network, steps=steps)
         self._forward = torch.compile(self.network) if self.execution.compile else self.network
         self.curve: list[float] = []
+        self.epochs = 0
         self.test_accuracy: float | None = None
         self.diverged = False
         self.stopped: str | None = None
@@ -175,9 +178,35 @@ class Classifier(pl.LightningModule):
     def on_fit_start(self) -> None:
         self._scaler = self.execution.scaler(self.device)
 
-    def training_step(self, group: Iterator[Batch], index: int) -> None:
+    def state(self) -> dict[str, Any]:
+        """What the rest of the training depends on, after an epoch: tensors and plain values."""
+        return {
+            "network": dict(self.network.state_dict()),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+            "scaler": self._scaler.state_dict() if self._scaler else None,
+            "step": self._step,
+            "epochs": self.epochs,
+            "curve": list(self.curve),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave, optimisers apart."""
+        self.network.load_state_dict(state["network"])
+        self._step, self.epochs, self.curve = state["step"], state["epochs"], list(state["curve"])
+
+    def restore_optimizers(self, state: dict[str, Any]) -> None:
+        """Likewise, once there are optimisers."""
+        for optimizer, known in zip(self._optimizers(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
+        if self._scaler:
+            self._scaler.load_state_dict(state["scaler"])
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
         optimizers = self.optimizers(use_pl_optimizer=False)
-        descend = self.descent(optimizers if isinstance(optimizers, list) else [optimizers])
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def training_step(self, group: Iterator[Batch], index: int) -> None:
+        descend = self.descent(self._optimizers())
         while (batch := self._next(group)) is not None:
             self._stopwatch.start("step")
             descend(batch)
@@ -240,7 +269,9 @@ class Classifier(pl.LightningModule):
             self._loss = 0.0
         if self.diverged:
             self.trainer.should_stop = True
-        elif self._judging is not None:
+            return
+        self.epochs += 1
+        if self._judging is not None:
             is_last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
             with self._stopwatch.span("validation"), torch.inference_mode():
                 self.network.eval()

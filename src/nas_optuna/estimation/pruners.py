@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import stdtr
 
+from nas_optuna.attributes import PROMOTES
 from nas_optuna.errors import check_number
 from nas_optuna.estimation.curves import Curve, read_curve
 from nas_optuna.estimation.extrapolation import Extrapolation, choose_rungs
@@ -114,12 +115,40 @@ class CurvePruner(RungPruner):
             return self._pareto.prune(study, trial)
         return super().prune(study, trial)
 
-    def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
+    def promotes(self, study: optuna.Study, among: Collection[int]) -> int | None:
+        """Which stopped training is worth more than a fresh network, now that more is known.
+
+        The one with the largest expected gain is taken up (promotion, as in asynchronous successive
+        halving: Li et al. 2020, section 3.2). With several objectives none is: only what had no
+        prospect was stopped.
+
+        Args:
+            study: Whose trials have curves.
+            among: Numbers of the stopped trials whose training can be taken up.
+
+        Returns:
+            The number of a trial, or None where a fresh network is worth more.
+        """
+        if len(study.directions) > 1 or not among or (chain := self._curves.latest(study)) is None:
+            return None
+        rule = self._rule_of(chain, self._curves.best(()))
+        worths = {
+            number: rule.worth(curve.values[curve.steps[-1]], rung)
+            for number, curve in self._curves.of(among)
+            if (rung := new_rung(curve.steps, chain.rungs)) is not None
+        }
+        best = max(worths, key=lambda number: worths[number], default=None)
+        return best if best is not None and worths[best] > 0.0 else None
+
+    def _rule_of(self, chain: Extrapolation, best: float) -> StoppingRule:
         if self._rule is None or self._rule[0] is not chain:
-            self._rule = chain, StoppingRule(chain, best=self._curves.best(curve.known))
+            self._rule = chain, StoppingRule(chain, best=best)
+        return self._rule[1]
+
+    def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
         value = curve.values[curve.steps[-1]]
         return (
-            self._rule[1].stops(value, rung)
+            self._rule_of(chain, self._curves.best(curve.known)).stops(value, rung)
             and not chain.is_among_best(value, rung, share=LEADING)
             and np.random.default_rng((number, rung)).random() >= EXPLORED
         )
@@ -193,6 +222,22 @@ class StudyCurves:
         # among few, the one that is judged says much of how far values differ
         return rung, self._learn(running) if self._learned < FEW else self._chain
 
+    def latest(self, study: optuna.Study) -> Extrapolation | None:
+        """How curves go on, by all that have ended; None before any is complete."""
+        if self._study is None or self._study() is not study:
+            self._follow(study)
+        self._read(study, objective=0)
+        return self._chain
+
+    def of(self, numbers: Collection[int]) -> list[tuple[int, Curve]]:
+        """The curves of stopped trials that no later one has taken up, without those that diverged."""
+        found = [(number, self._curves[number]) for number in sorted(numbers) if number in self._curves]
+        return [
+            (number, curve)
+            for number, curve in found
+            if curve.final is None and curve.values and not math.isinf(curve.values[curve.steps[-1]])
+        ]
+
     def best(self, known: tuple[float, ...]) -> float:
         """The best final value of networks that are no worse in all that is known of them."""
         rivals = (
@@ -211,6 +256,12 @@ class StudyCurves:
             for trial in trials
             if trial.number not in self._curves
         }
+        # what was taken up is the beginning of another curve, and counts once
+        taken_up = {trial.user_attrs[PROMOTES] for trial in trials if PROMOTES in trial.user_attrs}
+        for number in taken_up & (self._curves.keys() | new.keys()):
+            new.pop(number, None)
+            self._curves[number] = Curve({})
+            self._rows.pop(number, None)
         self._curves |= new
         complete = [curve for curve in new.values() if curve.final is not None and curve.values]
         longest = max(complete, key=lambda curve: len(curve.values), default=None)

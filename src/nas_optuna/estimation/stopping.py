@@ -40,8 +40,12 @@ class StoppingRule:
 
     def stops(self, value: float, rung: int) -> bool:
         """Whether a training with this value at this rung, not the last, shall stop."""
+        return self.worth(value, rung) <= 0.0
+
+    def worth(self, value: float, rung: int) -> float:
+        """What going on from this value at this rung, not the last, gains over a fresh network."""
         value = self._extrapolation.clip(value, rung)
-        return float(np.interp(value, self._grids[rung], self._worth[rung])) <= 0.0
+        return float(np.interp(value, self._grids[rung], self._worth[rung]))
 
     def _make_grids(self) -> list[Array]:
         """Values of each rung but the last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from typing import Any
@@ -69,7 +70,7 @@ class Teacher:
 
     def logits(self, data: LabelledData, name: SplitName, device: torch.device) -> Tensor:
         """What it says of a split, (N, classes), in the order of the split."""
-        key = f"{self._digest()}-{data.fingerprint}-{name}"
+        key = f"{self.digest}-{data.fingerprint}-{name}"
         if key not in self._logits:
             self._logits[key] = self._find(data, name, key, device)
         return self._logits[key].to(device)
@@ -96,7 +97,9 @@ class Teacher:
         self._network.cpu()
         return torch.cat(answers).clone()
 
-    def _digest(self) -> str:
+    @functools.cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change with the network's weights."""
         digest = hashlib.sha256(type(self._network).__qualname__.encode())
         for name, tensor in self._network.state_dict().items():
             digest.update(name.encode())

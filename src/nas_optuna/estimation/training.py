@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.memory import is_oom_error
 
 from nas_optuna.data import Batch, LabelledData, SplitName, TrainingData, TrainingLoader
 from nas_optuna.errors import InputError, check_number, check_one_of
+from nas_optuna.estimation.checkpoint import Checkpoint, Keeper
 from nas_optuna.estimation.execution import (
     Execution,
     Executions,
@@ -93,6 +94,7 @@ class Training:
     Attributes:
         executions: What ``auto`` chose. Replace it by one with a file to share choices.
         measures: What it knows of a network beside accuracy and costs: nothing.
+        teacher: Whom networks learn from; None where from labels alone.
 
     Raises:
         InputError: A number is out of its range.
@@ -157,7 +159,7 @@ class Training:
             small_scale=small_scale,
         )
         self._criterion = Criterion(loss, temperature, teacher_weight, label_smoothing)
-        self._teacher = make_teacher(teacher, loss)
+        self.teacher = make_teacher(teacher, loss)
         self._execution = parse_execution(execution)
         if self._execution is not None:
             self._execution.check(self.torch_device)
@@ -195,6 +197,7 @@ class Training:
         stopwatch: Stopwatch | None = None,
         with_validation: bool = False,
         test: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> Classifier:
         """Build and train one network; the same arguments give the same weights on the same machine.
 
@@ -211,6 +214,9 @@ class Training:
             stopwatch: Told what the time goes into.
             with_validation: Train on train and validation together; then nothing judges the epochs.
             test: If the training runs to its end, read the test split and judge the network on it.
+            checkpoint: Where the state is kept after each epoch, and a training goes on that was left
+                there, computed as it was; callbacks then hear of the epochs that are left. None to
+                keep none.
         """
         stopwatch = stopwatch or Stopwatch()
         with stopwatch.span("build"):
@@ -220,12 +226,23 @@ class Training:
                 fidelity,
                 seed=seed,
                 with_validation=with_validation,
-                numbered=self._teacher is not None,
+                numbered=self.teacher is not None,
             )
             loss = self._loss(data, feed, with_validation=with_validation)
+            keeper, state = None, None
+            if checkpoint is not None:
+                request = self._request(
+                    network, data, fidelity=fidelity, seed=seed, with_validation=with_validation
+                )
+                state = checkpoint.read(request)
+                keeper = Keeper(checkpoint, request, feed.training, state)
         steps = fidelity.epochs * len(feed.training)
         with stopwatch.span("choose"):
-            execution = self.execution_of(architecture, data, steps=steps, network=network)
+            execution = (
+                Execution(**state["execution"])
+                if state
+                else self.execution_of(architecture, data, steps=steps, network=network)
+            )
         with stopwatch.span("build"):
             module = Classifier(
                 network,
@@ -237,12 +254,35 @@ class Training:
                 stop=stop,
                 stopwatch=stopwatch,
             )
-            trainer = self._trainer(fidelity.epochs, callbacks)
+            trainer = self._trainer(fidelity.epochs, [*callbacks, keeper] if keeper else callbacks)
+            if keeper:
+                keeper.restore(trainer, module)
         with execution.limited_threads():
             trainer.fit(module, datamodule=feed)
             if test and not trainer.should_stop:
                 trainer.test(module, datamodule=feed, verbose=False)
         return module
+
+    def _request(
+        self, network: Network, data: LabelledData, *, fidelity: Fidelity, seed: int, with_validation: bool
+    ) -> dict[str, Any]:
+        """All that a training's result follows from, but for the code."""
+        shapes = [(name, list(weight.shape)) for name, weight in network.state_dict().items()]
+        return {
+            "architecture": network.architecture.to_dict(),
+            "weights": shapes,
+            "seed": seed,
+            "fidelity": asdict(fidelity),
+            "with_validation": with_validation,
+            "recipe": asdict(self.recipe),
+            "batch_size": self.batch_size,
+            "loss": asdict(self._criterion),
+            "teacher": self.teacher.digest if self.teacher is not None else None,
+            "execution": str(self._execution or "auto"),
+            "device": self.torch_device.type,
+            "data": data.fingerprint,
+            "augmentation": _describe(data.augmentation),
+        }
 
     def check(self, data: LabelledData) -> None:
         """Try what a training needs beside the data.
@@ -250,15 +290,15 @@ class Training:
         Raises:
             InputError: The teacher does not go with the data.
         """
-        if self._teacher is not None:
-            self._teacher.check(data)
+        if self.teacher is not None:
+            self.teacher.check(data)
 
     def _loss(self, data: LabelledData, feed: TrainingData, *, with_validation: bool) -> Loss:
-        if self._teacher is None:
+        if self.teacher is None:
             return self._criterion.from_labels
         names: list[SplitName] = ["train", "validation"] if with_validation else ["train"]
         device = self.torch_device
-        told = torch.cat([self._teacher.logits(data, name, device) for name in names])
+        told = torch.cat([self.teacher.logits(data, name, device) for name in names])
         return self._criterion.from_teacher(feed.labels.to(device), told)
 
     def build(self, architecture: Architecture, data: LabelledData, *, seed: int) -> Network:
@@ -384,6 +424,14 @@ class Training:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+
+
+def _describe(function: object) -> str:
+    """A callable in words that are the same in another process."""
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    attributes = getattr(function, "__dict__", {}).items()
+    numbers = {name: value for name, value in attributes if isinstance(value, int | float)}
+    return f"{kind.__module__}.{kind.__qualname__} {numbers}"
 
 
 def _mean(small: Sequence[float], full: Sequence[float], *, share: float) -> float:

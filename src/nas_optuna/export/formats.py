@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,13 +28,14 @@ ONNX_FILE, PROGRAM_FILE, SOURCE_FILE = "network.onnx", "network.pt2", "network.p
 Logits = Callable[[Tensor], Tensor]
 
 
-def export(network: Network, folder: Path, *, kind: str) -> Path:
+def export(network: Network, folder: Path, *, kind: str, inputs: Tensor | None = None) -> Path:
     """Write a network, and check that what was written says the same as the network.
 
     Args:
         network: Loaded by ``nas_optuna.load``, or trained and given ``input_shape`` and ``classes``.
         folder: Created where it is missing.
         kind: ``onnx``, ``torch_export`` or ``python``.
+        inputs: Real ones (N, ...) as the network takes them, to be compared beside random ones.
 
     Returns:
         The file; beside the one of ``python`` lie its weights.
@@ -42,10 +45,11 @@ def export(network: Network, folder: Path, *, kind: str) -> Path:
     """
     check_one_of("format", kind, FORMATS)
     description = describe(network)
-    network = network.cpu().eval()
+    # a copy in the plain memory format, which archives of weights ask for
+    network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
     write = {"onnx": _write_onnx, "torch_export": _write_program, "python": _write_source}[kind]
     path, logits = write(network, description, folder)
-    difference = compare(network, logits, description)
+    difference = compare(network, logits, description, inputs=inputs)
     if not difference <= TOLERANCE:
         raise InputError(
             f"format: {str(path)!r} differs from the network by {difference:.1e} in its logits, more than "
@@ -54,21 +58,26 @@ def export(network: Network, folder: Path, *, kind: str) -> Path:
     return path
 
 
-def compare(network: Network, logits: Logits, description: Description) -> float:
-    """The largest difference between two ways to the logits, on random inputs of several batch sizes.
+def compare(
+    network: Network, logits: Logits, description: Description, *, inputs: Tensor | None = None
+) -> float:
+    """The largest difference between two ways to the logits, relative to the largest logit if above 1.
 
-    It is relative to the largest logit where that is above 1.
+    Args:
+        network: One way.
+        logits: The other.
+        description: Says the shape of the random inputs, of which there are batches of one and of three.
+        inputs: A batch of others.
     """
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
-    for size in CHECKED_BATCHES:
-        inputs = torch.rand(size, *description.input_shape, generator=generator)
+    batches = [torch.rand(size, *description.input_shape, generator=generator) for size in CHECKED_BATCHES]
+    differences = []
+    for batch in [*batches, *([] if inputs is None else [inputs])]:
         with torch.no_grad():
-            expected, found = network(inputs), logits(inputs)
-        scale = max(1.0, float(expected.abs().max()))
-        # a difference that is no number is none that passes
-        worst = max(worst, float((expected - found).abs().max()) / scale, key=lambda x: (x != x, x))
-    return worst
+            expected, found = network(batch), logits(batch)
+        differences.append(float((expected - found).abs().max()) / max(1.0, float(expected.abs().max())))
+    # what is no number is worse than any
+    return max(differences, key=lambda difference: (math.isnan(difference), difference))
 
 
 def _write_onnx(network: Network, description: Description, folder: Path) -> tuple[Path, Logits]:

@@ -63,11 +63,12 @@ class Prediction:
     probabilities: tuple[float, ...]
 
 
-def open_model(path: str | Path) -> Model:
+def open_model(path: str | Path, *, threads: int | None = None) -> Model:
     """Open a saved or exported network.
 
     Args:
         path: A study's folder, its ``final`` folder, an ONNX file or a ``torch.export`` archive.
+        threads: CPU threads of onnxruntime; None for its choice.
 
     Raises:
         InputError: There is none, or it can't be used.
@@ -81,7 +82,7 @@ def open_model(path: str | Path) -> Model:
             f"model: no file or folder {str(path)!r}. Give a study's folder or an exported file."
         )
     if path.suffix == ".onnx":
-        return OnnxModel(path)
+        return OnnxModel(path, threads=threads)
     if path.suffix == ".pt2":
         return ProgramModel(path)
     cure = f"run it: python {path} IMAGES" if path.suffix == ".py" else "give a study's folder, .onnx or .pt2"

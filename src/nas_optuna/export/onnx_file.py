@@ -148,7 +148,7 @@ class OnnxModel:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Inputs (N, ...) as float32 to logits (N, classes)."""
-        return torch.from_numpy(self._session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
+        return torch.from_numpy(self._session.run([OUTPUT], {INPUT: inputs.contiguous().numpy()})[0])
 
 
 def open_session(content: bytes, *, threads: int | None = None) -> Any:

@@ -41,7 +41,7 @@ def quantize(content: bytes, description: Description, calibration: Iterable[Ten
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
         def get_next(self) -> dict[str, Any] | None:
             batch = next(batches, None)
-            return None if batch is None else {INPUT: batch.numpy()}
+            return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
     with tempfile.TemporaryDirectory() as name:
         given, prepared, quantized = (

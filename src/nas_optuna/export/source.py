@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import inspect
 import json
 import re
@@ -226,6 +225,8 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self._seen = seen
         self._module = module
+        # read before: while it is followed, a module's parameters are proxies
+        self._tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -246,7 +247,7 @@ class _Tracer(fx.Tracer):
         if node.op == "call_module":
             return self._seen[self._module.get_submodule(str(node.target))].gave
         if node.op == "get_attr":
-            return functools.reduce(getattr, str(node.target).split("."), self._module)
+            return self._tensors[str(node.target)]
         positional, named = fx.node.map_arg((node.args, node.kwargs), lambda other: other.meta["value"])
         if node.op == "call_method":
             return getattr(positional[0], str(node.target))(*positional[1:], **named)

@@ -1,20 +1,30 @@
 """What is left when a search ends: the best networks, the winner trained and tested, a summary."""
 
 from nas_optuna.results.display import Display
-from nas_optuna.results.final import Finals, FinalSettings, FinalTrainingFailed, Interrupted, describe, front
+from nas_optuna.results.final import FINAL, Finals, FinalSettings, describe, front
 from nas_optuna.results.summary import dashboard_command, summarize, table
+from nas_optuna.results.through import TESTS, FinalTrainingFailed, FullTraining, Interrupted, count_test
 from nas_optuna.results.timing import Timing
+from nas_optuna.results.trained import Lines, Trained, differences, tabulate
 
 __all__ = [
+    "FINAL",
+    "TESTS",
     "Display",
     "FinalSettings",
     "FinalTrainingFailed",
     "Finals",
+    "FullTraining",
     "Interrupted",
+    "Lines",
     "Timing",
+    "Trained",
+    "count_test",
     "dashboard_command",
     "describe",
+    "differences",
     "front",
     "summarize",
     "table",
+    "tabulate",
 ]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from nas_optuna.attributes import CURVE
 from nas_optuna.estimation import Objectives
-from nas_optuna.study import Budget, is_feasible, is_trained
+from nas_optuna.study import Budget, is_counted, is_feasible
 
 PLAIN_WIDTH = 160  # characters of a line where the output is no terminal
 
@@ -96,7 +96,7 @@ class Display:
         return time.monotonic() - self._started
 
     def _count(self, trial: FrozenTrial) -> None:
-        self._trained += is_trained(trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        self._trained += is_counted(trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         self._pruned += trial.state == TrialState.PRUNED
         self._failed += trial.state == TrialState.FAIL
         if trial.state != TrialState.COMPLETE or not is_feasible(trial):

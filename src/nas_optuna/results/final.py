@@ -13,21 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import check_number
-from nas_optuna.estimation import EpochCallback, Estimator, Fidelity, Objectives, Table
+from nas_optuna.estimation import Estimator, Fidelity, Objectives, Table
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
-from nas_optuna.space import WEIGHTS, Architecture, save
+from nas_optuna.results.through import FullTraining, count_test
+from nas_optuna.space import WEIGHTS, Architecture
 from nas_optuna.study import derive_seed, is_feasible
 
-ATTEMPTS = 3  # at the final training, where one diverges
-
-
-class Interrupted(Exception):
-    """The user asked to stop."""
-
-
-class FinalTrainingFailed(Exception):
-    """The winner could not be trained to the end."""
+FINAL, BEGUN = "final", "final_begun"  # the study's user attributes
 
 
 @dataclass(frozen=True)
@@ -95,14 +88,14 @@ class Finals:
         folder: Path,
     ) -> None:
         self._study = study
-        self._objectives = objectives
-        self._data = data
         self._training = training
         self._display = display
-        self._interrupt = interrupt
         self._seed = seed
         self._fidelity = fidelity
         self._folder = folder
+        self._full = FullTraining(
+            data=data, training=training, display=display, interrupt=interrupt, seed=seed
+        )
 
     def choose(self, candidates: list[tuple[FrozenTrial, Architecture]], *, seeds: int) -> FrozenTrial:
         """The candidate that does best with fresh seeds: the accuracy it was chosen for owes part to luck.
@@ -136,7 +129,7 @@ class Finals:
             return
         self._display.running(f"trial {trial.number}, fresh seed {index + 1}")
         seed = derive_seed(self._seed, trial.number, 1 + index)
-        curve = self._fit(architecture, self._fidelity, seed).curve
+        curve = self._full.fit(architecture, self._fidelity, seed).curve
         self._study.set_user_attr(f"fresh:{trial.number}", [*known, curve[-1]])
 
     def train(
@@ -164,62 +157,37 @@ class Finals:
             FinalTrainingFailed: Every attempt diverged.
         """
         request = {"number": trial.number, **request}
-        known = self._study.user_attrs.get("final")
+        known = self._study.user_attrs.get(FINAL)
         if known and known["request"] == request and self._is_saved():
             return dict(known["test"])
-        length = fidelity()
+        length = self._length(request, fidelity)
         self._display.phase(f"final training of trial {trial.number}: {describe(length)}")
-        for attempt in range(ATTEMPTS):
-            self._display.running(str(architecture))
-            seed = derive_seed(self._seed, trial.number, 1000 + attempt)
-            module = self._fit(architecture, length, seed, final=True)
-            if module.test_accuracy is not None:
-                break
-        else:
-            raise FinalTrainingFailed(
-                f"the final training diverged {ATTEMPTS} times: search again under another study_name with "
-                f"an estimation.learning_rate below the one it had."
-            )
-        if module.network is not None:  # a table has none
-            save(self._folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
-        tested = self._study.user_attrs.get("tests", 0) + 1
+        trained = self._full.train(trial.number, architecture, length, folder=self._folder)
         test = {
-            "accuracy": module.test_accuracy,
+            "accuracy": trained.accuracy,
             "params": trial.user_attrs["params"],
             "macs": trial.user_attrs["macs"],
             "epochs": length.epochs,
             "data_share": length.data_share,
             "number": trial.number,
-            "seed": seed,
-            "tests_of_this_study": tested,
+            "seed": trained.seed,
+            "tests_of_this_study": count_test(self._study),
         }
-        self._study.set_user_attr("tests", tested)
-        self._study.set_user_attr("final", {"request": request, "test": test})
+        self._study.set_user_attr(FINAL, {"request": request, "test": test})
+        trained.checkpoint.remove()
         return test
+
+    def _length(self, request: dict[str, Any], fidelity: Callable[[], Fidelity]) -> Fidelity:
+        """Worked out once: a training that goes on after a crash has the length that it began with."""
+        begun = self._study.user_attrs.get(BEGUN)
+        if begun is None or begun["request"] != request:
+            length = fidelity()
+            begun = {"request": request, "epochs": length.epochs, "data_share": length.data_share}
+            self._study.set_user_attr(BEGUN, begun)
+        return Fidelity(begun["epochs"], begun["data_share"])
 
     def _is_saved(self) -> bool:
         return isinstance(self._training, Table) or (self._folder / WEIGHTS).is_file()
-
-    def _fit(self, architecture: Architecture, fidelity: Fidelity, seed: int, *, final: bool = False) -> Any:
-        epoch = EpochCallback(lambda number, accuracy: self._display.epoch(number, accuracy, fidelity.epochs))
-        try:
-            module = self._training.fit(
-                architecture,
-                self._data,
-                fidelity=fidelity,
-                seed=seed,
-                callbacks=[epoch],
-                stop=lambda: "interrupted" if self._interrupt.requested else None,
-                with_validation=final,
-                test=final,
-            )
-        except Exception as error:  # what was found is reported all the same
-            raise FinalTrainingFailed(
-                f"training again failed with {type(error).__name__}: {error}"
-            ) from error
-        if module.stopped:
-            raise Interrupted
-        return module
 
 
 def describe(fidelity: Fidelity) -> str:

@@ -1,0 +1,106 @@
+"""Trainings that did not come to their end: their states on disk, and who takes them up."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna.attributes import PROMOTES
+from nas_optuna.estimation import Checkpoint, CurvePruner, Estimator, Table
+from nas_optuna.study import RETRY_OF
+
+CHECKPOINTS = "checkpoints"  # a folder in a study's own
+SECONDS = 5.0  # between two writes: a shorter epoch is sooner trained again than kept
+
+
+class Kept:
+    """The states of a study's unfinished trainings, a file for each trial.
+
+    A training that was stopped by a pruner is taken up by a later trial where that has become worth more
+    than a fresh network (promotion: Li et al. 2020, section 3.2), one that was cut off by the trial that
+    tries its network again. The file goes from one trial to the other, by renaming, so of several processes
+    one has it.
+
+    Args:
+        folder: Of the files; made when one is written.
+        most: Stopped trainings that are kept, those that came furthest; 0 for no file at all.
+    """
+
+    def __init__(self, folder: Path, *, most: int) -> None:
+        self._folder = folder
+        self._most = most
+
+    def checkpoint(self, number: int) -> Checkpoint | None:
+        """Where a trial's training is kept; None for nowhere."""
+        return Checkpoint(self._path(number), seconds=SECONDS) if self._most else None
+
+    def stopped(self, study: optuna.Study) -> list[FrozenTrial]:
+        """The trials whose training can be taken up."""
+        trials = study.get_trials(deepcopy=False)
+        return [trial for number in self._numbers() if _may_go_on(trial := trials[number])]
+
+    def claim(self, number: int) -> bool:
+        """Make sure that no other process takes a stopped training up; whether it was there."""
+        return _rename(self._path(number), self._path(number, "claimed"))
+
+    def hand_over(self, origin: int, number: int) -> None:
+        """Let a trial have the state of an earlier one, if it is there."""
+        if not _rename(self._path(origin, "claimed"), self._path(number)):
+            _rename(self._path(origin), self._path(number))
+
+    def tidy(self, study: optuna.Study) -> None:
+        """Remove what nobody will take up: of stopped trainings all but the furthest and best."""
+        trials = study.get_trials(deepcopy=False)
+        stopped = self.stopped(study)
+        stopped.sort(key=lambda trial: max(trial.intermediate_values.items(), default=(0, 0.0)))
+        for trial in stopped[: -self._most or None] if may_promote(study) else stopped:
+            self._path(trial.number).unlink(missing_ok=True)
+        cut_off = {trial.user_attrs.get(RETRY_OF) for trial in trials if trial.state == TrialState.WAITING}
+        for number in self._numbers():
+            state = trials[number].state
+            if state == TrialState.COMPLETE or (state == TrialState.FAIL and number not in cut_off):
+                self._path(number).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all: the search is over."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, number: int, name: str = "trial") -> Path:
+        return self._folder / f"{name}-{number}.pt"
+
+    def _numbers(self) -> list[int]:
+        """Trials that have a file."""
+        names = (re.fullmatch(r"trial-(\d+)\.pt", path.name) for path in self._folder.glob("trial-*.pt"))
+        return sorted(int(name[1]) for name in names if name)
+
+
+def make_kept(study_dir: str | Path, most: int, estimation: Estimator) -> Kept | None:
+    """What keeps the trainings of a study; None where there are none, because a table knows all."""
+    return None if isinstance(estimation, Table) else Kept(Path(study_dir) / CHECKPOINTS, most=most)
+
+
+def may_promote(study: optuna.Study) -> bool:
+    """Whether the study's pruner says what is to be taken up."""
+    return isinstance(study.pruner, CurvePruner) and len(study.directions) == 1
+
+
+def origin_of(trial: FrozenTrial | optuna.Trial) -> int | None:
+    """The number of the trial whose training this one takes up."""
+    origin: int | None = trial.user_attrs.get(PROMOTES, trial.user_attrs.get(RETRY_OF))
+    return origin
+
+
+def _may_go_on(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.PRUNED and not {"stopped", "untrained"} & trial.user_attrs.keys()
+
+
+def _rename(before: Path, after: Path) -> bool:
+    try:
+        before.replace(after)
+    except FileNotFoundError:
+        return False
+    return True

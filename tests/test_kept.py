@@ -1,0 +1,214 @@
+"""Trainings that were stopped or cut off, and are taken up again."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Collection
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from conftest import SHORT, compose_config, make_space, make_training
+from optuna.trial import TrialState
+
+from nas_optuna.attributes import PROMOTES
+from nas_optuna.data import Digits
+from nas_optuna.estimation import CurvePruner, Fidelity, Objectives
+from nas_optuna.kept import Kept
+from nas_optuna.objective import INTERRUPTED, Objective
+from nas_optuna.results import Display
+from nas_optuna.search import search
+from nas_optuna.study import RETRY_OF, Budget, requeue, sweep_dead, trained_trials
+from nas_optuna.worker import run_trial
+
+EPOCHS = 4
+ACCURACY = Objectives(directions={"accuracy": "maximize"})
+
+
+class StopsOnce(CurvePruner):
+    """Stops the second trial after two epochs, and would rather go on with it than begin another."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number == 1 and len(trial.intermediate_values) == 2
+
+    def promotes(self, study: optuna.Study, among: Collection[int]) -> int | None:
+        return next(iter(among), None)
+
+
+def make_objective(digits: Digits, kept: Kept | None, *, seed: int = 0) -> Objective:
+    return Objective(
+        space=make_space(),
+        data=digits,
+        training=make_training(),
+        objectives=ACCURACY,
+        fidelity=Fidelity(EPOCHS, data_share=0.2),
+        seed=seed,
+        progress=Display(budget=Budget(5, None), objectives=ACCURACY, elapsed=0.0),
+        stop_reason=lambda: None,
+        kept=kept,
+    )
+
+
+def make_study(pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    return optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner
+    )
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "checkpoints", most=3)
+
+
+@pytest.fixture
+def through(digits: Digits) -> optuna.Study:
+    """Two trials that nothing stops."""
+    study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, None)
+    for _ in range(2):
+        run_trial(study, objective)
+    return study
+
+
+def test_stopped_training_that_is_taken_up_ends_as_one_that_ran_through(
+    digits: Digits, kept: Kept, through: optuna.Study, tmp_path: Path
+) -> None:
+    study, objective = make_study(StopsOnce()), make_objective(digits, kept)
+    for _ in range(3):
+        run_trial(study, objective)
+    _, stopped, resumed = study.trials
+    assert stopped.state == TrialState.PRUNED
+    assert resumed.state == TrialState.COMPLETE
+    assert resumed.user_attrs[PROMOTES] == 1
+    assert resumed.params == stopped.params
+    # not a digit differs from the training that nothing stopped
+    assert resumed.intermediate_values == through.trials[1].intermediate_values
+    assert resumed.value == through.trials[1].value
+    # one network was trained, not two
+    assert trained_trials(study) == 2
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_cut_off_training_is_taken_up_by_its_retry(
+    digits: Digits, kept: Kept, through: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_optuna.kept.SECONDS", 0.0)
+    study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, kept)
+    run_trial(study, objective)
+
+    def within_the_third_epoch() -> str | None:
+        return INTERRUPTED if len(study.trials[1].intermediate_values) == 2 else None
+
+    objective.stop_reason = within_the_third_epoch
+    interrupted, _ = run_trial(study, objective)
+    assert interrupted.state == TrialState.FAIL
+    requeue(study, interrupted)
+    objective.stop_reason = lambda: None
+    resumed, _ = run_trial(study, objective)
+    assert resumed.user_attrs[RETRY_OF] == 1
+    assert resumed.user_attrs["seed"] == interrupted.user_attrs["seed"]
+    assert resumed.value == through.trials[1].value
+
+
+def test_training_whose_state_is_damaged_begins_anew_with_its_seed(
+    digits: Digits, kept: Kept, through: optuna.Study, tmp_path: Path
+) -> None:
+    study, objective = make_study(StopsOnce()), make_objective(digits, kept)
+    for _ in range(2):
+        run_trial(study, objective)
+    (tmp_path / "checkpoints" / "trial-1.pt").write_bytes(b"torn")
+    resumed, _ = run_trial(study, objective)
+    assert resumed.intermediate_values == through.trials[1].intermediate_values
+
+
+def stopped_study(kept: Kept, folder: Path, values: list[float]) -> optuna.Study:
+    """A trial for each value, stopped after one epoch, its state kept."""
+    study = make_study(CurvePruner())
+    folder.mkdir(exist_ok=True)
+    for value in values:
+        trial = study.ask()
+        trial.report(value, 1)
+        study.tell(trial, state=TrialState.PRUNED)
+        (folder / f"trial-{trial.number}.pt").write_bytes(b"state")
+    return study
+
+
+def test_the_best_of_what_was_stopped_is_kept(kept: Kept, tmp_path: Path) -> None:
+    study = stopped_study(kept, tmp_path / "checkpoints", [0.5, 0.1, 0.4, 0.2, 0.3])
+    kept.tidy(study)
+    assert [trial.number for trial in kept.stopped(study)] == [0, 2, 4]
+
+
+def test_nothing_is_kept_of_what_no_pruner_takes_up(kept: Kept, tmp_path: Path) -> None:
+    study = stopped_study(kept, tmp_path / "checkpoints", [0.5, 0.1])
+    study.pruner = optuna.pruners.MedianPruner()
+    kept.tidy(study)
+    assert kept.stopped(study) == []
+
+
+def test_of_several_processes_one_takes_a_training_up(kept: Kept, tmp_path: Path) -> None:
+    stopped_study(kept, tmp_path / "checkpoints", [0.5])
+    assert kept.claim(0)
+    assert not kept.claim(0)
+    kept.hand_over(0, 7)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["trial-7.pt"]
+
+
+def test_retry_of_one_that_took_another_up_costs_no_budget_either() -> None:
+    study = make_study(CurvePruner())
+    study.enqueue_trial({}, user_attrs={PROMOTES: 0})
+    trial = study.ask()
+    trial.set_user_attr("worker", f"{platform.node()}:{dead_process()}")
+    sweep_dead(study)
+    study.ask()
+    assert study.trials[1].user_attrs == {PROMOTES: 0, RETRY_OF: 0}
+    assert trained_trials(study) == 0
+
+
+def dead_process() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child
+
+
+def test_pruner_takes_up_what_turned_out_to_be_worth_more() -> None:
+    """Low values that rise, which is found out after many of them were stopped."""
+    study = make_study(CurvePruner())
+    random = torch.Generator().manual_seed(0)
+
+    def tell(start: float, end: float | None) -> None:
+        trial = study.ask()
+        trial.report(start, 1)
+        if end is None:
+            study.tell(trial, state=TrialState.PRUNED)
+            return
+        for epoch in (2, 4, 8):
+            trial.report(start + (end - start) * epoch / 8, epoch)
+        study.tell(trial, end)
+
+    def noise() -> float:
+        return float(torch.rand(1, generator=random)) * 0.02
+
+    for _ in range(10):
+        tell(0.5 + noise(), 0.6 + noise())
+    tell(0.2, None)
+    stopped = len(study.trials) - 1
+    pruner = study.pruner
+    assert isinstance(pruner, CurvePruner)
+    assert pruner.promotes(study, [stopped]) is None
+    for _ in range(10):
+        tell(0.2 + noise(), 0.9 + noise())
+    assert pruner.promotes(study, [stopped]) == stopped
+    assert pruner.promotes(study, []) is None
+
+
+def test_search_ends_without_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    search(compose_config(*SHORT, "estimation.epochs=3", "estimation.data_share=0.2", "n_trials=12"))
+    study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
+    assert study.get_trials(states=(TrialState.PRUNED,))
+    assert trained_trials(study) == 12
+    assert not (tmp_path / "runs" / "study" / "checkpoints").exists()
