@@ -10,12 +10,12 @@ form:
 - The ranking is compared with a careful measurement by plain torch or onnxruntime code of this script: rounds
   over all networks, in each round a burst of batches of each network, the median of the rounds' medians.
 - Then all are measured again while other processes train, on one thread each. Reported are the factors on the
-  first measurement, of what a search takes (a tenth of the batches took less) and of the median, and the
+  first measurement, of what a search takes (one in twenty batches took less) and of the median, and the
   ranking.
 
 Wants a machine that does nothing else. The last line is one JSON object: by form the largest difference,
-Spearman's and Kendall's coefficients and the figures under load, between forms Spearman's coefficient, and the
-hardware.
+seconds a network, Spearman's and Kendall's coefficients and the figures under load; between forms Spearman's
+coefficient; the hardware.
 """
 
 from __future__ import annotations
@@ -76,13 +76,17 @@ def check(
 ) -> tuple[dict[str, Any], list[float]]:
     """The figures of one form, and the careful milliseconds of each network."""
     meter = LatencyMeter(LatencySettings(form=form), input_shape=SHAPE, classes=CLASSES)
-    first, second = ([meter.time(network) for network in networks] for _ in range(2))
+    started = time.perf_counter()
+    first = [meter.time(network) for network in networks]
+    took = time.perf_counter() - started
+    second = [meter.time(network) for network in networks]
     careful = measure_carefully(form, networks, rounds=arguments.rounds, seconds=arguments.seconds)
     with trainings(networks[-1], arguments.trainings):
         loaded = [meter.time(network) for network in networks]
     found = milliseconds(first)
     return {
         "milliseconds": [round(value, 4) for value in found],
+        "seconds_each": round(took / len(networks), 3),
         "largest_difference": round(largest_difference(found, milliseconds(second)), 4),
         "spearman": rank(found, careful),
         "kendall": round(float(kendalltau(found, careful)[0]), 4),

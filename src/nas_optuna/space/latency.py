@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nas_optuna.errors import InputError, check_number, check_one_of
 
 # what else a machine does only adds to a batch's time, and not to each: a low quantile hardly moves
-LOW, MEDIAN, HIGH = 0.1, 0.5, 0.9
+LOW, MEDIAN, HIGH = 0.05, 0.5, 0.9
 LEAST_SECONDS = 0.2  # of timing: shorter ones fall into one mood of the machine
 PRECISION = 0.02  # half of the 95 % interval of the low quantile, as a part of it
 GROWTH = 1.2  # of the number of batches between two looks at the precision
@@ -41,7 +41,7 @@ class Latency:
     """Time of one batch, in seconds.
 
     Attributes:
-        low: A tenth of the repeats took less: what counts.
+        low: One in twenty of the repeats took less: what counts.
         median, high: Half of them took less, and nine tenths: how disturbed they were.
         repeats: Timed batches.
         batch_size, threads, device, form: How it was measured.
