@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -28,6 +28,7 @@ from nas_optuna.estimation.execution import (
 )
 from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.scale import FULL, Scale, parse_scale
 from nas_optuna.estimation.teacher import make_teacher
 from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.space import Architecture, Network, measure_costs
@@ -89,8 +90,11 @@ class Training:
         execution: How the device computes: ``auto`` for what a few timed steps of each network show
             to be fastest, a precision, or a mapping of the attributes of ``Execution``.
         pruner: Stops hopeless networks early. Any ``optuna.pruners.BasePruner``.
+        fidelity: How much smaller trials are than the trainings that decide: a mapping of the attributes
+            of ``Scale``; None for no smaller.
 
     Attributes:
+        scale: What ``fidelity`` says.
         executions: What ``auto`` chose. Replace it by one with a file to share choices.
         measures: What it knows of a network beside accuracy and costs: nothing.
 
@@ -123,6 +127,7 @@ class Training:
         device: str,
         execution: Any,
         pruner: optuna.pruners.BasePruner,
+        fidelity: Any = None,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
@@ -143,6 +148,7 @@ class Training:
         self.batch_size = batch_size
         self.device = device
         self.pruner = pruner
+        self.scale = parse_scale(fidelity)
         self.executions = Executions()
         self.recipe = Recipe(
             optimizer=optimizer,
@@ -190,6 +196,7 @@ class Training:
         *,
         fidelity: Fidelity,
         seed: int,
+        scale: Scale = FULL,
         callbacks: Sequence[pl.Callback] = (),
         stop: Callable[[], str | None] = lambda: None,
         stopwatch: Stopwatch | None = None,
@@ -206,6 +213,7 @@ class Training:
             data: What it learns.
             fidelity: How long.
             seed: Decides its initial weights, the order of the images and their augmentation.
+            scale: How much smaller than ``architecture`` and ``data`` what is trained shall be.
             callbacks: Listeners.
             stop: Asked before every step; a training stops for the reason that it returns.
             stopwatch: Told what the time goes into.
@@ -213,6 +221,7 @@ class Training:
             test: If the training runs to its end, read the test split and judge the network on it.
         """
         stopwatch = stopwatch or Stopwatch()
+        architecture = scale.network(architecture)
         with stopwatch.span("build"):
             network = self.build(architecture, data, seed=seed)
             feed = self._feed(
@@ -225,11 +234,11 @@ class Training:
             loss = self._loss(data, feed, with_validation=with_validation)
         steps = fidelity.epochs * len(feed.training)
         with stopwatch.span("choose"):
-            execution = self.execution_of(architecture, data, steps=steps, network=network)
+            execution = self.execution_of(architecture, data, steps=steps, scale=scale, network=network)
         with stopwatch.span("build"):
             module = Classifier(
                 network,
-                self.recipe,
+                replace(self.recipe, resolution=scale.resolution),
                 steps=steps,
                 execution=execution,
                 judging=None if with_validation else feed.judging_epoch,
@@ -248,8 +257,9 @@ class Training:
         """Try what a training needs beside the data.
 
         Raises:
-            InputError: The teacher does not go with the data.
+            InputError: The teacher does not go with the data, or a scale does not.
         """
+        self.scale.check(data.input_shape)
         if self._teacher is not None:
             self._teacher.check(data)
 
@@ -269,62 +279,82 @@ class Training:
             return Network(architecture, classes=len(data.classes), mean=mean, std=std)
 
     def execution_of(
-        self, architecture: Architecture, data: LabelledData, *, steps: int, network: Network | None = None
+        self,
+        architecture: Architecture,
+        data: LabelledData,
+        *,
+        steps: int,
+        scale: Scale = FULL,
+        network: Network | None = None,
     ) -> Execution:
         """How the device shall compute a network: as told, as chosen before, or by timing a few steps.
 
         A short training is not worth the measurement, a long one may be worth a compilation.
 
         Args:
-            architecture: The network.
+            architecture: The network, with the widths that it is trained with.
             data: A few of its inputs are used.
             steps: Of its training.
+            scale: Of its inputs.
             network: The network built, if it is; stays as it is.
         """
         if self._execution is not None:
             return self._execution
-        key = self._key(architecture)
+        key = self._key(architecture, scale)
         choice = self.executions.find(key)
-        if choice is None and self._is_short(architecture, data, steps):
+        if choice is None and self._is_short(architecture, data, steps, scale):
             return Execution()
         if choice is None or choice.may_gain_by_compilation(steps):
-            probe = self._probe(architecture, data, network)
+            probe = self._probe(architecture, data, scale, network)
             choice = choice or probe.choose()
             if choice.may_gain_by_compilation(steps):
                 choice = probe.compile(choice)
             self.executions.remember(key, choice)
         return choice.over(steps)
 
-    def _is_short(self, architecture: Architecture, data: LabelledData, steps: int) -> bool:
-        costs = measure_costs(architecture, input_shape=data.input_shape, classes=len(data.classes))
+    def _is_short(
+        self, architecture: Architecture, data: LabelledData, steps: int, scale: Scale = FULL
+    ) -> bool:
+        shape = scale.shape(data.input_shape)
+        costs = measure_costs(architecture, input_shape=shape, classes=len(data.classes))
         # two for a MAC; a backward pass takes twice a forward one
         return 6.0 * costs.macs * self.batch_size * steps < SHORT
 
-    def _uncompiled_execution(self, architecture: Architecture, data: LabelledData) -> Execution:
+    def _uncompiled_execution(
+        self, architecture: Architecture, data: LabelledData, scale: Scale
+    ) -> Execution:
         """The same for a training of any length; compiling a network to time it would take longest."""
         if self._execution is not None:
             return self._execution
-        key = self._key(architecture)
+        key = self._key(architecture, scale)
         choice = self.executions.find(key)
         if choice is None:
-            choice = self._probe(architecture, data).choose()
+            choice = self._probe(architecture, data, scale).choose()
             self.executions.remember(key, choice)
         return choice.execution
 
-    def _key(self, architecture: Architecture) -> str:
-        return f"{architecture.hash} {describe_device(self.torch_device)}"
+    def _key(self, architecture: Architecture, scale: Scale) -> str:
+        size = f" at {scale.resolution:g}" if scale.resolution < 1 else ""
+        return f"{architecture.hash} {describe_device(self.torch_device)}{size}"
 
-    def _probe(self, architecture: Architecture, data: LabelledData, network: Network | None = None) -> Probe:
+    def _probe(
+        self, architecture: Architecture, data: LabelledData, scale: Scale, network: Network | None = None
+    ) -> Probe:
         inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
+        inputs = replace(self.recipe, resolution=scale.resolution).resize(inputs, progress=1.0)
         network = network or self.build(architecture, data, seed=0)
         return Probe(network, inputs, labels, device=self.torch_device)
 
-    def time_steps(self, architecture: Architecture, data: LabelledData) -> Speed:
-        """Train a few steps for their time alone. Takes about a second."""
-        execution = self._uncompiled_execution(architecture, data)
+    def time_steps(self, architecture: Architecture, data: LabelledData, *, scale: Scale = FULL) -> Speed:
+        """Train a few steps at a scale, for their time alone. Takes about a second."""
+        architecture = scale.network(architecture)
+        execution = self._uncompiled_execution(architecture, data, scale)
         feed = self._feed(data, Fidelity(1), seed=0)
         module = Classifier(
-            self.build(architecture, data, seed=0), self.recipe, steps=LONG_STEPS, execution=execution
+            self.build(architecture, data, seed=0),
+            replace(self.recipe, resolution=scale.resolution),
+            steps=LONG_STEPS,
+            execution=execution,
         ).to(self.torch_device)
         batches = _endless(feed.training)
         judged = next(iter(feed.judging("validation")))
