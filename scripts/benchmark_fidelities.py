@@ -7,7 +7,7 @@ Random networks of a space are trained in full, with several seeds, and at each 
 schedule, a smaller share of the images in an epoch, smaller images, narrower networks; zero-cost proxies
 look at them untrained. Reported for each: Spearman's and Kendall's rank correlation with a full training
 of another seed (mean over these; bootstrap standard error over networks), the same within the half that
-is best there, and the seconds as a share of the full training's, in the same run. `full` is the noise
+is best there, and the seconds of processors as a share of the full training's, in the same run. `full` is the noise
 ceiling: one seed against another. Rungs are epochs of the full training, which stopped there. For proxies
 also what they add to MACs and parameters: partial rank correlation, and how much of the squared
 leave-one-out error of a linear regression on ranks goes when they join. The last line is one JSON object.
@@ -121,22 +121,22 @@ class Bench:
 
     def _train(self, network: Architecture, fidelity: Fidelity, scale: Scale, seed: int) -> Record:
         ends: list[float] = []
-        started = time.perf_counter()
+        started = time.process_time()
         module = self._training.fit(
             network,
             self._data,
             fidelity=fidelity,
             seed=seed,
             scale=scale,
-            callbacks=[EpochCallback(lambda *_: ends.append(time.perf_counter() - started))],
+            callbacks=[EpochCallback(lambda *_: ends.append(time.process_time() - started))],
         )
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         return {"values": [0.0] if module.diverged else module.curve, "seconds": seconds, "ends": ends}
 
     def _look(self, network: Architecture, name: str) -> Record:
-        started = time.perf_counter()
+        started = time.process_time()
         found = measure_proxies(network, images=self._images, labels=self._labels, seed=0, names=[name])
-        return {"values": [found[name]], "seconds": time.perf_counter() - started}
+        return {"values": [found[name]], "seconds": time.process_time() - started}
 
 
 def spearman(first: Array, second: Array) -> float:

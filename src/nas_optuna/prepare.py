@@ -18,6 +18,7 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
     EXECUTIONS_FILE,
+    FULL,
     Estimator,
     Execution,
     Executions,
@@ -25,6 +26,7 @@ from nas_optuna.estimation import (
     Objectives,
     Plan,
     PlanSettings,
+    Scale,
     Table,
     make_plan,
 )
@@ -117,6 +119,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         needed=lambda: open_training.device_bytes(data),
     )
     check_networks(space, data.input_shape, len(data.classes))
+    if open_training.scale != FULL:
+        check_networks(space, data.input_shape, len(data.classes), scale=open_training.scale)
     limits = None
     if objectives.limits:
 
@@ -137,7 +141,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
             workers=workers,
             spent=time.monotonic() - started,
         )
-    study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
+    seconds = {"trial_seconds": plan.trial_seconds, "full_seconds": plan.full_seconds}
+    study.set_user_attr("plan", {**asdict(plan.fidelity), **seconds})
     planned = _planned(config, plan.fidelity)
     training: Estimator = build(planned, "estimation")
     training.executions = open_training.executions
@@ -189,6 +194,10 @@ def _open(config: DictConfig, objectives: Objectives, data: LabelledData, folder
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
     estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
+    # what is in full leaves no trace, so that studies from before it could be otherwise go on
+    estimation["fidelity"] = {
+        name: value for name, value in (estimation.get("fidelity") or {}).items() if value != 1
+    }
     images = {
         "classes": len(data.classes),
         "input_shape": list(data.input_shape),
@@ -214,7 +223,8 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
                 f"estimation.{name}: the study {study.study_name!r} trains with {known[name]}, "
                 f"this command asks for {asked}. Leave it out, or choose another study_name."
             )
-    return Plan(Fidelity(**{name: known[name] for name in Fidelity.__annotations__}), known["trial_seconds"])
+    fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__})
+    return Plan(fidelity, known["trial_seconds"], known.get("full_seconds", known["trial_seconds"]))
 
 
 def _study_folder(config: DictConfig) -> Path:
@@ -235,14 +245,14 @@ def _settings(kind: type[_Settings], config: DictConfig, key: str) -> _Settings:
     return kind(**values)
 
 
-def check_networks(space: Space, input_shape: tuple[int, ...], classes: int) -> None:
-    """Build a few networks, without memory for their weights, for the data's shape."""
+def check_networks(space: Space, input_shape: tuple[int, ...], classes: int, *, scale: Scale = FULL) -> None:
+    """Build a few networks, without memory for their weights, for the data's shape, at a scale of both."""
     space.check_input(input_shape)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(CHECKED_NETWORKS):
-        architecture = space(drawn.ask())
+        architecture = scale.network(space(drawn.ask()))
         try:
-            measure_costs(architecture, input_shape=input_shape, classes=classes)
+            measure_costs(architecture, input_shape=scale.shape(input_shape), classes=classes)
         except Exception as error:  # whatever a layer from elsewhere raises
             reason = (str(error).splitlines() or [""])[0]
             raise InputError(

@@ -49,7 +49,7 @@ def measure_proxies(
     """
     chosen = list(PROXIES if names is None else names)
     for name in chosen:
-        check_one_of("names", name, PROXIES)
+        check_one_of("names", name, list(PROXIES))
     images, labels = images[:IMAGES], labels[:IMAGES]
     network = architecture
     if isinstance(network, Architecture):

@@ -27,6 +27,9 @@ class Scale:
         for name in ("resolution", "width"):
             check_number(f"estimation.fidelity.{name}", getattr(self, name), above=0, at_most=1)
 
+    def __str__(self) -> str:
+        return f"{self.resolution:g} of the images' side and {self.width:g} of the networks' widths"
+
     def network(self, architecture: Architecture) -> Architecture:
         """What is trained in place of a network."""
         return scale_widths(architecture, self.width)

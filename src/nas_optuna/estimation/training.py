@@ -345,7 +345,7 @@ class Training:
         network = network or self.build(architecture, data, seed=0)
         return Probe(network, inputs, labels, device=self.torch_device)
 
-    def time_steps(self, architecture: Architecture, data: LabelledData, *, scale: Scale = FULL) -> Speed:
+    def time_steps(self, architecture: Architecture, data: LabelledData, scale: Scale = FULL) -> Speed:
         """Train a few steps at a scale, for their time alone. Takes about a second."""
         architecture = scale.network(architecture)
         execution = self._uncompiled_execution(architecture, data, scale)
