@@ -30,7 +30,6 @@ import shared
 import torch
 from PIL import Image
 
-from nas_optuna.configuration import build_space
 from nas_optuna.export import FORMATS, Prediction, export, open_model, predict
 from nas_optuna.limits import draw
 from nas_optuna.space import Architecture, Network
@@ -99,7 +98,7 @@ def main() -> None:
 
 def check(name: str, count: int, seed: int) -> dict[str, Any]:
     """Export networks of a space, each in every format."""
-    space, shape = build_space(shared.space(name)), SPACES[name]
+    space, shape = shared.space(name), SPACES[name]
     source = random.Random(seed)
     architectures: dict[str, Architecture] = {}
     while len(architectures) < count:

@@ -16,10 +16,11 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from nas_optuna.configuration import plain
+from nas_optuna.configuration import build_space, plain
 from nas_optuna.cores import count_cores
 from nas_optuna.data import TorchvisionData
 from nas_optuna.estimation import Training
+from nas_optuna.space import Space
 
 CACHE = Path("~/.cache/nas_optuna").expanduser()
 
@@ -36,10 +37,10 @@ def strategy(name: str) -> DictConfig:
         return compose("config", overrides=[f"strategy={name}", "study_name=benchmark"]).strategy
 
 
-def space(name: str) -> DictConfig:
-    """A configuration with `space=...`."""
+def space(name: str) -> Space:
+    """What `space=...` chooses."""
     with initialize_config_module("nas_optuna.conf", version_base="1.3"):
-        return compose("config", overrides=[f"space={name}", "study_name=benchmark"])
+        return build_space(compose("config", overrides=[f"space={name}", "study_name=benchmark"]))
 
 
 def make_training(kind: type[Training] = Training, **changes: Any) -> Training:

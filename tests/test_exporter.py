@@ -99,6 +99,14 @@ def test_wrong_request_is_one_line(run: Callable[..., str], override: str, reaso
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "reason"), [((), "study_dir is missing"), (("study_dir=nowhere",), "no folder 'nowhere'")]
+)
+def test_study_that_is_not_there_is_one_line(overrides: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        export_study(compose_config(*overrides, name="export"))
+
+
 def test_eight_bits_need_the_data(run: Callable[..., str], study_dir: Path) -> None:
     (study_dir / "study.db").unlink()
     with pytest.raises(InputError, match="holds no study"):

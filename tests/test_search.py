@@ -388,15 +388,15 @@ def test_search_without_a_finished_network_may_use_all_of_the_time(
 
 
 @pytest.mark.parametrize(
-    ("trial_seconds", "comparison"), [(1, (3, 5)), (10, (3, 3)), (40, (2, 1)), (60, (1, 0)), (None, (3, 2))]
+    ("full_seconds", "comparison"), [(1, (3, 5)), (10, (3, 3)), (40, (2, 1)), (60, (1, 0)), (None, (3, 2))]
 )
 def test_comparison_is_what_its_part_of_the_time_affords(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial_seconds: float | None, comparison: tuple[int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_seconds: float | None, comparison: tuple[int, int]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     free = ("timeout=1000", "final.finalists=3", "final.seeds=null")
     run = Search(compose_config(*SHORT, *free), Interrupt())
-    plan = dataclasses.replace(run._parts.plan, trial_seconds=trial_seconds)
+    plan = dataclasses.replace(run._parts.plan, full_seconds=full_seconds)
     run._parts = dataclasses.replace(run._parts, plan=plan)
     # a tenth of the timeout: a hundred seconds
     assert run._comparison(found=7) == comparison

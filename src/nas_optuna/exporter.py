@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table as View
 from rich.text import Text
@@ -72,6 +72,13 @@ def export_study(config: DictConfig) -> None:
     Raises:
         InputError: The request is wrong, or a file does not say what the network says.
     """
+    if OmegaConf.is_missing(config, "study_dir"):
+        raise InputError("study_dir is missing: set it on the command line, study_dir=runs/NAME.")
+    study_dir = Path(str(config.study_dir)).expanduser()
+    if not study_dir.is_dir():
+        raise InputError(
+            f"study_dir: no folder {str(study_dir)!r}. Give the folder of a search, such as runs/NAME."
+        )
     formats = plain(config, "format")
     settings = ExportSettings(
         network=str(config.network),
@@ -81,8 +88,7 @@ def export_study(config: DictConfig) -> None:
         calibration_images=config.calibration_images,
         threads=config.threads,
     )
-    folder = Path(str(config.study_dir)).expanduser()
-    _Export(config, settings, folder).run()
+    _Export(config, settings, study_dir).run()
 
 
 class _Export:

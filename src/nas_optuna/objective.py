@@ -221,6 +221,7 @@ class Objective:
                 self.data,
                 fidelity=self.fidelity,
                 seed=seed,
+                scale=self.training.scale,
                 callbacks=[epoch, pruning],
                 stop=self.stop_reason,
                 stopwatch=self.stopwatch,

@@ -18,6 +18,7 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import (
     DEFAULT_EPOCHS,
     EXECUTIONS_FILE,
+    FULL,
     Estimator,
     Execution,
     Executions,
@@ -25,6 +26,7 @@ from nas_optuna.estimation import (
     Objectives,
     Plan,
     PlanSettings,
+    Scale,
     Table,
     make_plan,
 )
@@ -125,6 +127,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     )
     shape, classes = data.input_shape, len(data.classes)
     check_networks(space, shape, classes)
+    if open_training.scale != FULL:
+        check_networks(space, shape, classes, scale=open_training.scale)
     latency = make_meter(objectives, open_training, input_shape=shape, classes=classes, folder=folder)
     if latency is not None:
         latency.check(draw_networks(space, 1)[0])
@@ -150,7 +154,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
             workers=workers,
             spent=time.monotonic() - started,
         )
-    study.set_user_attr("plan", {**asdict(plan.fidelity), "trial_seconds": plan.trial_seconds})
+    seconds = {"trial_seconds": plan.trial_seconds, "full_seconds": plan.full_seconds}
+    study.set_user_attr("plan", {**asdict(plan.fidelity), **seconds})
     planned = _planned(config, plan.fidelity)
     training: Estimator = build(planned, "estimation")
     training.executions = open_training.executions
@@ -210,6 +215,10 @@ def fingerprint(config: DictConfig, data: LabelledData, *, measures_latency: boo
     # the length of a training is the plan's, which the study keeps
     free = {"pruner", "device", *Fidelity.__annotations__}
     estimation = {name: value for name, value in plain(config, "estimation").items() if name not in free}
+    # what is in full leaves no trace, so that studies from before it could be otherwise go on
+    estimation["fidelity"] = {
+        name: value for name, value in (estimation.get("fidelity") or {}).items() if value != 1
+    }
     images = {
         "classes": len(data.classes),
         "input_shape": list(data.input_shape),
@@ -236,7 +245,8 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
                 f"estimation.{name}: the study {study.study_name!r} trains with {known[name]}, "
                 f"this command asks for {asked}. Leave it out, or choose another study_name."
             )
-    return Plan(Fidelity(**{name: known[name] for name in Fidelity.__annotations__}), known["trial_seconds"])
+    fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__})
+    return Plan(fidelity, known["trial_seconds"], known.get("full_seconds", known["trial_seconds"]))
 
 
 def _study_folder(config: DictConfig) -> Path:
@@ -263,12 +273,12 @@ def draw_networks(space: Space, count: int) -> list[Architecture]:
     return [space(drawn.ask()).canonical() for _ in range(count)]
 
 
-def check_networks(space: Space, input_shape: tuple[int, ...], classes: int) -> None:
-    """Build a few networks, without memory for their weights, for the data's shape."""
+def check_networks(space: Space, input_shape: tuple[int, ...], classes: int, *, scale: Scale = FULL) -> None:
+    """Build a few networks, without memory for their weights, for the data's shape, at a scale of both."""
     space.check_input(input_shape)
-    for architecture in draw_networks(space, CHECKED_NETWORKS):
+    for architecture in map(scale.network, draw_networks(space, CHECKED_NETWORKS)):
         try:
-            measure_costs(architecture, input_shape=input_shape, classes=classes)
+            measure_costs(architecture, input_shape=scale.shape(input_shape), classes=classes)
         except Exception as error:  # whatever a layer from elsewhere raises
             reason = (str(error).splitlines() or [""])[0]
             raise InputError(

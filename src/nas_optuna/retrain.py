@@ -96,7 +96,7 @@ def retrain(config: DictConfig) -> float:
         str(config.study_dir),
         storage=config.storage,
         study_name=config.study_name,
-        allow=plain(config, "allow") or (),
+        allow=_allowed(config),
         overrides=_overrides(config),
     )
     with Interrupt() as interrupt, Lines() as lines:
@@ -108,6 +108,11 @@ def retrain(config: DictConfig) -> float:
     if not run.done:
         raise NothingFound
     return run.done[0].accuracy
+
+
+def _allowed(config: DictConfig) -> list[Any]:
+    allow = plain(config, "allow") or []
+    return list(allow) if isinstance(allow, list) else [allow]
 
 
 def _overrides(config: DictConfig) -> dict[str, Any]:
@@ -165,6 +170,8 @@ class Retraining:
                     self._add(trial, index, training)
         except Interrupted:
             self._lines.say("stopped; the same command goes on after the last whole epoch")
+        except FinalTrainingFailed as error:
+            self._lines.say(f"there is no teacher: {error}")
 
     def report(self) -> None:
         """Print what is known."""

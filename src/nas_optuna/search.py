@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
 from nas_optuna.errors import NothingFound
-from nas_optuna.estimation import Fidelity, Table, may_prune, plan_final
+from nas_optuna.estimation import FULL, Fidelity, Table, may_prune, plan_final
 from nas_optuna.files import to_json, write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
@@ -274,6 +274,8 @@ class Search:
                 f"{timeout * settings.search_share:.0f} s of search, "
                 f"{timeout * settings.final_share:.0f} s of final training"
             )
+        if self._parts.training.scale != FULL:
+            text += f"; a trial sees {self._parts.training.scale}"
         if not isinstance(pruner, optuna.pruners.NopPruner) and not may_prune(self._study):
             text += f"; {type(pruner).__name__} rests: with several objectives take estimation=curves"
         return text
@@ -308,9 +310,9 @@ class Search:
         finalists = min(final.finalists, found)
         if final.seeds is not None:
             return finalists, final.seeds
-        if timeout is None or plan.trial_seconds is None:
+        if timeout is None or plan.full_seconds is None:
             return finalists, DEFAULT_FRESH_SEEDS
-        trainings = int(timeout * self._parts.settings.finalists_share / plan.trial_seconds)
+        trainings = int(timeout * self._parts.settings.finalists_share / plan.full_seconds)
         if min(finalists, trainings) < 2:
             return 1, 0
         finalists = min(finalists, trainings)

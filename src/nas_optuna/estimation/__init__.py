@@ -8,7 +8,9 @@ from nas_optuna.estimation.losses import Criterion, cross_entropy, distillation,
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
 from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_plan, plan_final
+from nas_optuna.estimation.proxies import PROXIES, measure_proxies
 from nas_optuna.estimation.pruners import CurvePruner, ParetoPruner, SuccessiveHalvingPruner, may_prune
+from nas_optuna.estimation.scale import FULL, Scale
 from nas_optuna.estimation.table import LookedUp, Table
 from nas_optuna.estimation.teacher import Teacher
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
@@ -21,7 +23,9 @@ __all__ = [
     "COSTS",
     "DEFAULT_EPOCHS",
     "EXECUTIONS_FILE",
+    "FULL",
     "OTHER",
+    "PROXIES",
     "SPANS",
     "Checkpoint",
     "Choice",
@@ -42,6 +46,7 @@ __all__ = [
     "Probe",
     "PruningCallback",
     "Recipe",
+    "Scale",
     "Stopwatch",
     "SuccessiveHalvingPruner",
     "Table",
@@ -54,6 +59,7 @@ __all__ = [
     "kl_divergence",
     "make_plan",
     "may_prune",
+    "measure_proxies",
     "plan_final",
     "read_curve",
 ]

@@ -43,6 +43,7 @@ class Recipe:
             them costs a third, and teaches nearly as much (progressive resizing, Howard 2018).
         small_scale: Their side as a part of the full one; images whose side would fall below
             20 pixels stay as they are, and series do.
+        resolution: Part of the images' side that counts as the full one.
     """
 
     optimizer: str
@@ -55,6 +56,7 @@ class Recipe:
     norm_momentum: float
     small_share: float
     small_scale: float
+    resolution: float = 1.0
 
     def __post_init__(self) -> None:
         check_one_of("estimation.optimizer", self.optimizer, OPTIMIZERS)
@@ -80,10 +82,13 @@ class Recipe:
             inputs: (N, C, H, W), or (N, C, L), which stays as it is.
             progress: Part of the training that is done.
         """
-        if inputs.ndim != 4 or progress >= self.small_share:
+        if inputs.ndim != 4:
             return inputs
-        size = [round(side * self.small_scale) for side in inputs.shape[2:]]
-        if min(size) < SMALLEST_SIDE or size == list(inputs.shape[2:]):
+        size = [max(1, round(side * self.resolution)) for side in inputs.shape[2:]]
+        small = [round(side * self.small_scale) for side in size]
+        if progress < self.small_share and min(small) >= SMALLEST_SIDE:
+            size = small
+        if size == list(inputs.shape[2:]):
             return inputs
         return F.interpolate(inputs, size=size, mode="bilinear", antialias=False)
 

@@ -10,6 +10,7 @@ import optuna
 
 from nas_optuna.data import LabelledData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation.scale import FULL, Scale
 from nas_optuna.estimation.table import Table
 from nas_optuna.estimation.training import Fidelity, Speed, Training, is_out_of_memory
 from nas_optuna.space import Architecture
@@ -76,12 +77,14 @@ class Plan:
 
     Attributes:
         fidelity: Epochs, share of the images and validation images.
-        trial_seconds: Seconds that an unpruned training of a typical network takes; None where
+        trial_seconds: Seconds that an unpruned training of a typical network takes in a trial; None where
             nothing was timed.
+        full_seconds: The same where neither images nor networks are made smaller for trials.
     """
 
     fidelity: Fidelity
     trial_seconds: float | None = None
+    full_seconds: float | None = None
 
 
 def make_plan(
@@ -117,7 +120,7 @@ def make_plan(
                 training.epochs or DEFAULT_EPOCHS, training.data_share or 1.0, training.validation_images
             )
         )
-    speed = _typical_speed(training, space, data)
+    speed = _typical_speed(training, space, data, training.scale)
     if workers > 1:
         speed = Speed(speed.training * CROWDED, speed.validation * CROWDED)
     images, validation_images = len(data.split("train")), len(data.split("validation"))
@@ -140,7 +143,11 @@ def make_plan(
             f"timeout: {timeout:g} s is too short: the shortest training of this space takes about "
             f"{trial_seconds:.0f} s here. Give at least {needed * 2:.0f} s, or a smaller space."
         )
-    return Plan(fidelity, trial_seconds)
+    full_seconds = trial_seconds
+    if training.scale != FULL:
+        speed = _typical_speed(training, space, data, FULL)
+        full_seconds = _seconds(fidelity, speed, images=images, validation_images=validation_images)
+    return Plan(fidelity, trial_seconds, full_seconds)
 
 
 def plan_final(
@@ -161,13 +168,16 @@ def plan_final(
 
 
 def _typical_speed(
-    training: Training, space: Callable[[optuna.trial.BaseTrial], Architecture], data: LabelledData
+    training: Training,
+    space: Callable[[optuna.trial.BaseTrial], Architecture],
+    data: LabelledData,
+    scale: Scale,
 ) -> Speed:
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     speeds = []
     for _ in range(TIMED_NETWORKS):
         try:
-            speeds.append(training.time_steps(space(drawn.ask()), data))
+            speeds.append(training.time_steps(space(drawn.ask()), data, scale))
         except Exception as error:  # whatever a device raises when its memory is full
             if not is_out_of_memory(error):
                 raise

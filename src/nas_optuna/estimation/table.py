@@ -18,6 +18,7 @@ from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_one_of
 from nas_optuna.estimation.checkpoint import Checkpoint
 from nas_optuna.estimation.execution import Executions
+from nas_optuna.estimation.scale import FULL, Scale
 from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.estimation.training import Fidelity
 from nas_optuna.space import Architecture
@@ -155,6 +156,7 @@ class Table:
     data_share = 1.0
     validation_images = None
     torch_device = torch.device("cpu")
+    scale = FULL
 
     def __init__(
         self,
@@ -221,6 +223,7 @@ class Table:
         *,
         fidelity: Fidelity,
         seed: int,
+        scale: Scale = FULL,
         callbacks: Sequence[Listener] = (),
         stop: Callable[[], str | None] = lambda: None,
         stopwatch: Stopwatch | None = None,

@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
@@ -29,6 +29,7 @@ from nas_optuna.estimation.execution import (
 )
 from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.scale import FULL, Scale, parse_scale
 from nas_optuna.estimation.teacher import make_teacher
 from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.space import Architecture, Network, measure_costs
@@ -90,8 +91,11 @@ class Training:
         execution: How the device computes: ``auto`` for what a few timed steps of each network show
             to be fastest, a precision, or a mapping of the attributes of ``Execution``.
         pruner: Stops hopeless networks early. Any ``optuna.pruners.BasePruner``.
+        fidelity: How much smaller trials are than the trainings that decide: a mapping of the attributes
+            of ``Scale``; None for no smaller.
 
     Attributes:
+        scale: What ``fidelity`` says.
         executions: What ``auto`` chose. Replace it by one with a file to share choices.
         measures: What it knows of a network beside accuracy and costs: nothing.
         teacher: Whom networks learn from; None where from labels alone.
@@ -125,6 +129,7 @@ class Training:
         device: str,
         execution: Any,
         pruner: optuna.pruners.BasePruner,
+        fidelity: Any = None,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
@@ -145,6 +150,7 @@ class Training:
         self.batch_size = batch_size
         self.device = device
         self.pruner = pruner
+        self.scale = parse_scale(fidelity)
         self.executions = Executions()
         self.recipe = Recipe(
             optimizer=optimizer,
@@ -192,6 +198,7 @@ class Training:
         *,
         fidelity: Fidelity,
         seed: int,
+        scale: Scale = FULL,
         callbacks: Sequence[pl.Callback] = (),
         stop: Callable[[], str | None] = lambda: None,
         stopwatch: Stopwatch | None = None,
@@ -209,6 +216,7 @@ class Training:
             data: What it learns.
             fidelity: How long.
             seed: Decides its initial weights, the order of the images and their augmentation.
+            scale: How much smaller than ``architecture`` and ``data`` what is trained shall be.
             callbacks: Listeners.
             stop: Asked before every step; a training stops for the reason that it returns.
             stopwatch: Told what the time goes into.
@@ -219,6 +227,7 @@ class Training:
                 keep none.
         """
         stopwatch = stopwatch or Stopwatch()
+        architecture, recipe = scale.network(architecture), replace(self.recipe, resolution=scale.resolution)
         with stopwatch.span("build"):
             network = self.build(architecture, data, seed=seed)
             feed = self._feed(
@@ -232,7 +241,7 @@ class Training:
             keeper, state = None, None
             if checkpoint is not None:
                 request = self._request(
-                    network, data, fidelity=fidelity, seed=seed, with_validation=with_validation
+                    network, data, recipe, fidelity=fidelity, seed=seed, with_validation=with_validation
                 )
                 state = checkpoint.read(request)
                 keeper = Keeper(checkpoint, request, feed.training, state)
@@ -241,12 +250,12 @@ class Training:
             execution = (
                 Execution(**state["execution"])
                 if state
-                else self.execution_of(architecture, data, steps=steps, network=network)
+                else self.execution_of(architecture, data, steps=steps, scale=scale, network=network)
             )
         with stopwatch.span("build"):
             module = Classifier(
                 network,
-                self.recipe,
+                recipe,
                 steps=steps,
                 execution=execution,
                 judging=None if with_validation else feed.judging_epoch,
@@ -264,7 +273,14 @@ class Training:
         return module
 
     def _request(
-        self, network: Network, data: LabelledData, *, fidelity: Fidelity, seed: int, with_validation: bool
+        self,
+        network: Network,
+        data: LabelledData,
+        recipe: Recipe,
+        *,
+        fidelity: Fidelity,
+        seed: int,
+        with_validation: bool,
     ) -> dict[str, Any]:
         """All that a training's result follows from, but for the code."""
         shapes = [(name, list(weight.shape)) for name, weight in network.state_dict().items()]
@@ -274,7 +290,7 @@ class Training:
             "seed": seed,
             "fidelity": asdict(fidelity),
             "with_validation": with_validation,
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(recipe),
             "batch_size": self.batch_size,
             "loss": asdict(self._criterion),
             "teacher": self.teacher.digest if self.teacher is not None else None,
@@ -288,8 +304,9 @@ class Training:
         """Try what a training needs beside the data.
 
         Raises:
-            InputError: The teacher does not go with the data.
+            InputError: The teacher does not go with the data, or a scale does not.
         """
+        self.scale.check(data.input_shape)
         if self.teacher is not None:
             self.teacher.check(data)
 
@@ -309,62 +326,82 @@ class Training:
             return Network(architecture, classes=len(data.classes), mean=mean, std=std)
 
     def execution_of(
-        self, architecture: Architecture, data: LabelledData, *, steps: int, network: Network | None = None
+        self,
+        architecture: Architecture,
+        data: LabelledData,
+        *,
+        steps: int,
+        scale: Scale = FULL,
+        network: Network | None = None,
     ) -> Execution:
         """How the device shall compute a network: as told, as chosen before, or by timing a few steps.
 
         A short training is not worth the measurement, a long one may be worth a compilation.
 
         Args:
-            architecture: The network.
+            architecture: The network, with the widths that it is trained with.
             data: A few of its inputs are used.
             steps: Of its training.
+            scale: Of its inputs.
             network: The network built, if it is; stays as it is.
         """
         if self._execution is not None:
             return self._execution
-        key = self._key(architecture)
+        key = self._key(architecture, scale)
         choice = self.executions.find(key)
-        if choice is None and self._is_short(architecture, data, steps):
+        if choice is None and self._is_short(architecture, data, steps, scale):
             return Execution()
         if choice is None or choice.may_gain_by_compilation(steps):
-            probe = self._probe(architecture, data, network)
+            probe = self._probe(architecture, data, scale, network)
             choice = choice or probe.choose()
             if choice.may_gain_by_compilation(steps):
                 choice = probe.compile(choice)
             self.executions.remember(key, choice)
         return choice.over(steps)
 
-    def _is_short(self, architecture: Architecture, data: LabelledData, steps: int) -> bool:
-        costs = measure_costs(architecture, input_shape=data.input_shape, classes=len(data.classes))
+    def _is_short(
+        self, architecture: Architecture, data: LabelledData, steps: int, scale: Scale = FULL
+    ) -> bool:
+        shape = scale.shape(data.input_shape)
+        costs = measure_costs(architecture, input_shape=shape, classes=len(data.classes))
         # two for a MAC; a backward pass takes twice a forward one
         return 6.0 * costs.macs * self.batch_size * steps < SHORT
 
-    def _uncompiled_execution(self, architecture: Architecture, data: LabelledData) -> Execution:
+    def _uncompiled_execution(
+        self, architecture: Architecture, data: LabelledData, scale: Scale
+    ) -> Execution:
         """The same for a training of any length; compiling a network to time it would take longest."""
         if self._execution is not None:
             return self._execution
-        key = self._key(architecture)
+        key = self._key(architecture, scale)
         choice = self.executions.find(key)
         if choice is None:
-            choice = self._probe(architecture, data).choose()
+            choice = self._probe(architecture, data, scale).choose()
             self.executions.remember(key, choice)
         return choice.execution
 
-    def _key(self, architecture: Architecture) -> str:
-        return f"{architecture.hash} {describe_device(self.torch_device)}"
+    def _key(self, architecture: Architecture, scale: Scale) -> str:
+        size = f" at {scale.resolution:g}" if scale.resolution < 1 else ""
+        return f"{architecture.hash} {describe_device(self.torch_device)}{size}"
 
-    def _probe(self, architecture: Architecture, data: LabelledData, network: Network | None = None) -> Probe:
+    def _probe(
+        self, architecture: Architecture, data: LabelledData, scale: Scale, network: Network | None = None
+    ) -> Probe:
         inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
+        inputs = replace(self.recipe, resolution=scale.resolution).resize(inputs, progress=1.0)
         network = network or self.build(architecture, data, seed=0)
         return Probe(network, inputs, labels, device=self.torch_device)
 
-    def time_steps(self, architecture: Architecture, data: LabelledData) -> Speed:
-        """Train a few steps for their time alone. Takes about a second."""
-        execution = self._uncompiled_execution(architecture, data)
+    def time_steps(self, architecture: Architecture, data: LabelledData, scale: Scale = FULL) -> Speed:
+        """Train a few steps at a scale, for their time alone. Takes about a second."""
+        architecture = scale.network(architecture)
+        execution = self._uncompiled_execution(architecture, data, scale)
         feed = self._feed(data, Fidelity(1), seed=0)
         module = Classifier(
-            self.build(architecture, data, seed=0), self.recipe, steps=LONG_STEPS, execution=execution
+            self.build(architecture, data, seed=0),
+            replace(self.recipe, resolution=scale.resolution),
+            steps=LONG_STEPS,
+            execution=execution,
         ).to(self.torch_device)
         batches = _endless(feed.training)
         judged = next(iter(feed.judging("validation")))

@@ -58,7 +58,7 @@ def load(path: str | Path) -> Network:
         InputError: There is no network in the folder, or it can't be read.
     """
     folder = Path(path).expanduser()
-    if not (folder / DESCRIPTION).is_file():
+    if not (folder / DESCRIPTION).is_file() and (folder / "final").is_dir():
         folder = folder / "final"
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
@@ -77,8 +77,9 @@ def load(path: str | Path) -> Network:
             raise ValueError(f"{WEIGHTS} was changed after it was saved")
         network.load_state_dict(safetensors.torch.load(weights))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
         raise InputError(
-            f"no network can be loaded from {str(path)!r} ({error}). "
+            f"no network can be loaded from {str(path)!r} ({reason}). "
             "Give the folder final/ of a finished study."
         ) from error
     network.input_shape = tuple(description["input_shape"])
