@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -399,7 +400,26 @@ def test_comparison_is_what_its_part_of_the_time_affords(
     plan = dataclasses.replace(run._parts.plan, full_seconds=full_seconds)
     run._parts = dataclasses.replace(run._parts, plan=plan)
     # a tenth of the timeout: a hundred seconds
-    assert run._comparison(found=7) == comparison
+    assert run._comparison(best=[finished(reused=0)] * 7) == comparison
+
+
+def finished(*, seconds: float = 1.0, **attributes: int) -> optuna.trial.FrozenTrial:
+    """A trial that took so long."""
+    trial = optuna.trial.create_trial(
+        value=1.0, user_attrs=attributes | {"untrained": True} if attributes else {}
+    )
+    assert trial.datetime_start is not None
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=seconds)
+    return trial
+
+
+def test_comparison_knows_how_long_its_networks_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000", "final.seeds=null"), Interrupt())
+    # the space holds slow ones, the limits may not; in full a network takes twice its trial's time
+    plan = dataclasses.replace(run._parts.plan, trial_seconds=100.0, full_seconds=200.0)
+    run._parts = dataclasses.replace(run._parts, plan=plan)
+    assert run._comparison(best=[finished(seconds=10)] * 7) == (2, 2)
 
 
 def test_search_with_a_finished_network_ends_with_its_part_of_the_time(

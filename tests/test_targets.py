@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nas_optuna.conf
 import pytest
 from conftest import compose_config
 
-import nas_optuna.conf
 from nas_optuna.configuration import plain
 from nas_optuna.errors import InputError
 from nas_optuna.targets import check_targets

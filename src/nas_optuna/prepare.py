@@ -133,12 +133,11 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     if latency is not None:
         latency.check(draw_networks(space, 1)[0])
 
+    def measure(network: Architecture) -> dict[str, float]:
+        return measure_network(network, open_training, input_shape=shape, classes=classes)
+
     limits = None
     if objectives.limits:
-
-        def measure(network: Architecture) -> dict[str, float]:
-            return measure_network(network, open_training, input_shape=shape, classes=classes)
-
         limits = describe_limits(space, objectives, measure, latency)
     study = _open(config, objectives, data, folder, measures_latency=latency is not None)
     if latency is not None:
@@ -153,6 +152,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
             timeout=budget.timeout,
             workers=workers,
             spent=time.monotonic() - started,
+            fits=lambda network: objectives.fits(measure(network)),
         )
     seconds = {"trial_seconds": plan.trial_seconds, "full_seconds": plan.full_seconds}
     study.set_user_attr("plan", {**asdict(plan.fidelity), **seconds})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -31,6 +33,7 @@ from nas_optuna.results import (
 )
 from nas_optuna.study import (
     claimed_trials,
+    is_counted,
     is_feasible,
     is_trained,
     requeue,
@@ -217,7 +220,7 @@ class Search:
             folder=self._parts.folder / "final",
         )
         try:
-            finalists, seeds = self._comparison(len(best))
+            finalists, seeds = self._comparison([trial for trial, _ in best])
             self.winner = finals.choose(best[:finalists], seeds=seeds)
             self._test = self._train_winner(finals, self.winner)
         except Interrupted:
@@ -304,19 +307,28 @@ class Search:
                 f"{self._objectives.limits}: widen the space or the limits"
             )
 
-    def _comparison(self, found: int) -> tuple[int, int]:
+    def _comparison(self, best: Sequence[FrozenTrial]) -> tuple[int, int]:
         """How many of the best are compared, and with how many fresh seeds each: what the plan affords."""
-        final, plan, timeout = self._parts.final, self._parts.plan, self._parts.budget.timeout
-        finalists = min(final.finalists, found)
+        final, timeout = self._parts.final, self._parts.budget.timeout
+        finalists = min(final.finalists, len(best))
         if final.seeds is not None:
             return finalists, final.seeds
-        if timeout is None or plan.full_seconds is None:
+        seconds = self._seconds_of(best[:finalists])
+        if timeout is None or seconds is None:
             return finalists, DEFAULT_FRESH_SEEDS
-        trainings = int(timeout * self._parts.settings.finalists_share / plan.full_seconds)
+        trainings = int(timeout * self._parts.settings.finalists_share / seconds)
         if min(finalists, trainings) < 2:
             return 1, 0
         finalists = min(finalists, trainings)
         return finalists, min(MOST_FRESH_SEEDS, trainings // finalists)
+
+    def _seconds_of(self, trials: Sequence[FrozenTrial]) -> float | None:
+        """Seconds of a full training of these networks, as their trials took; else the plan's."""
+        plan = self._parts.plan
+        took = [trial.duration.total_seconds() for trial in trials if is_counted(trial) and trial.duration]
+        if not took or not plan.trial_seconds or not plan.full_seconds:
+            return plan.full_seconds
+        return statistics.median(took) * plan.full_seconds / plan.trial_seconds
 
     def _train_winner(self, finals: Finals, winner: FrozenTrial) -> dict[str, Any]:
         architecture = rebuild(self._parts.space, winner)

@@ -9,7 +9,7 @@ from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Fidelity, PlanSettings, Training, make_plan, plan_final
 from nas_optuna.estimation.training import Speed
-from nas_optuna.space import Stages
+from nas_optuna.space import Architecture, Stages
 
 SETTINGS = PlanSettings(
     full_trainings=20,
@@ -150,3 +150,22 @@ def test_impossible_setting_is_named(wrong: dict[str, float]) -> None:
     }
     with pytest.raises(InputError, match=f"plan.{next(iter(wrong))}"):
         PlanSettings(**(settings | wrong))
+
+
+def test_networks_beyond_the_limits_are_not_timed(
+    digits: Digits, space: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[Architecture] = []
+
+    def remember(_: Training, architecture: Architecture, *others: object) -> Speed:
+        timed.append(architecture)
+        return Speed(training=1e-3, validation=2.5e-4)
+
+    monkeypatch.setattr(Training, "time_steps", remember)
+
+    def fits(architecture: Architecture) -> bool:
+        return architecture.blocks[0].layer == "dwsep"
+
+    make_plan(open_training(), space, digits, settings=SETTINGS, timeout=300, fits=fits)
+    assert timed
+    assert all(map(fits, timed))

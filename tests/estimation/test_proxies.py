@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import nas_optuna.conf
 import numpy as np
 import optuna
 import pytest
@@ -12,7 +13,6 @@ import torch
 from conftest import compose_config
 from torch import Tensor, nn
 
-import nas_optuna.conf
 from nas_optuna.configuration import build_space
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import PROXIES, measure_proxies

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -17,6 +18,7 @@ from nas_optuna.space import Architecture
 
 DEFAULT_EPOCHS = 20
 TIMED_NETWORKS = 5
+DRAWN_NETWORKS = 200  # to find these
 FEWEST_VALIDATION_IMAGES = 500  # that judge an epoch on the way
 VALIDATION_TIME = 0.05  # of a training
 STEPS_OF_SMALL_DATA = 600  # that a training may have, whatever max_epochs says ...
@@ -96,6 +98,7 @@ def make_plan(
     timeout: float | None,
     workers: int = 1,
     spent: float = 0.0,
+    fits: Callable[[Architecture], bool] = lambda architecture: True,
 ) -> Plan:
     """Decide what the configuration left open: by timing where there is a timeout, else by default.
 
@@ -107,6 +110,7 @@ def make_plan(
         timeout: Seconds for the whole search.
         workers: So many networks are trained at a time.
         spent: Seconds of the timeout that are gone.
+        fits: Whether a network keeps to the limits: others are not trained.
 
     Raises:
         InputError: The timeout is too short for a single training.
@@ -120,7 +124,8 @@ def make_plan(
                 training.epochs or DEFAULT_EPOCHS, training.data_share or 1.0, training.validation_images
             )
         )
-    speed = _typical_speed(training, space, data, training.scale)
+    networks = _typical_networks(space, fits)
+    speed = _typical_speed(training, networks, data, training.scale)
     if workers > 1:
         speed = Speed(speed.training * CROWDED, speed.validation * CROWDED)
     images, validation_images = len(data.split("train")), len(data.split("validation"))
@@ -145,7 +150,7 @@ def make_plan(
         )
     full_seconds = trial_seconds
     if training.scale != FULL:
-        speed = _typical_speed(training, space, data, FULL)
+        speed = _typical_speed(training, networks, data, FULL)
         full_seconds = _seconds(fidelity, speed, images=images, validation_images=validation_images)
     return Plan(fidelity, trial_seconds, full_seconds)
 
@@ -167,23 +172,29 @@ def plan_final(
     return Fidelity(epochs, data_share=min(1.0, max(passes / epochs, training.batch_size / images)))
 
 
+def _typical_networks(
+    space: Callable[[optuna.trial.BaseTrial], Architecture], fits: Callable[[Architecture], bool]
+) -> list[Architecture]:
+    """Random networks, within the limits as far as these are found."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = (space(study.ask()) for _ in range(DRAWN_NETWORKS))
+    fitting = list(itertools.islice(filter(fits, drawn), TIMED_NETWORKS))
+    return fitting or [space(study.ask()) for _ in range(TIMED_NETWORKS)]
+
+
 def _typical_speed(
-    training: Training,
-    space: Callable[[optuna.trial.BaseTrial], Architecture],
-    data: LabelledData,
-    scale: Scale,
+    training: Training, networks: Sequence[Architecture], data: LabelledData, scale: Scale
 ) -> Speed:
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     speeds = []
-    for _ in range(TIMED_NETWORKS):
+    for network in networks:
         try:
-            speeds.append(training.time_steps(space(drawn.ask()), data, scale))
+            speeds.append(training.time_steps(network, data, scale))
         except Exception as error:  # whatever a device raises when its memory is full
             if not is_out_of_memory(error):
                 raise
     if not speeds:
         raise InputError(
-            f"estimation.batch_size: none of {TIMED_NETWORKS} networks of this space fits into the memory "
+            f"estimation.batch_size: none of {len(networks)} networks of this space fits into the memory "
             f"with {training.batch_size} images a step. Take fewer, or a smaller space."
         )
     # the mean, not the median: what counts is the sum over all trainings
