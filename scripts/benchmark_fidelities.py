@@ -7,11 +7,11 @@ Random networks of a space are trained in full, with several seeds, and at each 
 schedule, a smaller share of the images in an epoch, smaller images, narrower networks; zero-cost proxies
 look at them untrained. Reported for each: Spearman's and Kendall's rank correlation with a full training
 of another seed (mean over these; bootstrap standard error over networks), the same within the half that
-is best there, and the seconds of processors as a share of the full training's, in the same run. `full` is the noise
-ceiling: one seed against another. Rungs are epochs of the full training, which stopped there. For proxies
-also what they add to MACs and parameters: partial rank correlation, and how much of the squared
-leave-one-out error of a linear regression on ranks goes when they join. The last line is one JSON object.
-With --keep, a run that was killed goes on.
+is best there, and its price: seconds of the processor as a share of the full training's, in the same run.
+`full` is the noise ceiling: one seed against another. Rungs are epochs of the full training, which stopped
+there. For proxies also what they add to MACs and parameters: partial rank correlation, and how much of the
+squared leave-one-out error of a linear regression on ranks goes when they join. The last line is one JSON
+object. With --keep, a run that was killed goes on.
 """
 
 from __future__ import annotations

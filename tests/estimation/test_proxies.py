@@ -12,14 +12,13 @@ import torch
 from conftest import compose_config
 from torch import Tensor, nn
 
-import nas_optuna.conf
 from nas_optuna.configuration import build_space
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import PROXIES, measure_proxies
 from nas_optuna.space import Architecture, Block, Parts, Stem, measure_costs
 from nas_optuna.space.layers import BUILT_IN
 
-SPACES = sorted(path.stem for path in (Path(nas_optuna.conf.__file__).parent / "space").glob("*.yaml"))
+SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
 CELL = {"operations": "conv3x3,avgpool3x3,skip,conv1x1,none,conv3x3"}
 
 

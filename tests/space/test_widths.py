@@ -29,7 +29,9 @@ def test_head_without_a_convolution_stays_so() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5])
-@pytest.mark.parametrize("layer", ["conv", "groupconv", "mbconv", "bottleneck", "convnext", "maxpool", "identity"])
+@pytest.mark.parametrize(
+    "layer", ["conv", "groupconv", "mbconv", "bottleneck", "convnext", "maxpool", "identity"]
+)
 def test_every_layer_runs_narrower_for_less(layer: str, factor: float) -> None:
     space = make_space(layer=[layer])
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
