@@ -138,7 +138,9 @@ def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, t
     assert {"full", "rung 0.5", "epochs 0.25", "resolution 0.5", "width 0.25", "synflow"} < set(figures)
     for row in figures.values():
         assert all(-1 <= row[name][0] <= 1 for name in ("spearman", "kendall", "spearman_best_half"))
-    assert figures["macs"]["price"] < figures["epochs 0.5"]["price"] < 1
+    assert -1 <= figures["synflow"]["partial_parts"][0] <= 1
+    # both make the same steps on the same images, and are judged at other times
+    assert figures["epochs 0.5"]["spearman"] == figures["data_share 0.5"]["spearman"]
 
 
 @pytest.mark.slow
