@@ -7,11 +7,12 @@ Random networks of a space are trained in full, with several seeds, and at each 
 schedule, a smaller share of the images in an epoch, smaller images, narrower networks; zero-cost proxies
 look at them untrained. Reported for each: Spearman's and Kendall's rank correlation with a full training
 of another seed (mean over these; bootstrap standard error over networks), the same within the half that
-is best there, and the seconds of processors as a share of the full training's, in the same run. `full` is the noise
-ceiling: one seed against another. Rungs are epochs of the full training, which stopped there. For proxies
-also what they add to MACs and parameters: partial rank correlation, and how much of the squared
-leave-one-out error of a linear regression on ranks goes when they join. The last line is one JSON object.
-With --keep, a run that was killed goes on.
+is best there, and its price: seconds of the processor as a share of the full training's, in the same run.
+`full` is the noise ceiling: one seed against another. Rungs are epochs of the full training, which stopped
+there. For proxies also what they add to MACs and parameters, and to these with depth, residual connections
+and layers counted: partial rank correlation, and how much of the squared leave-one-out error of a linear
+regression on ranks goes when they join. The last line is one JSON object. With --keep, a run that was
+killed goes on.
 """
 
 from __future__ import annotations
@@ -212,9 +213,36 @@ def correlate(pairs: Sequence[tuple[Array, Array]]) -> Record:
     }
 
 
-def analyse(records: dict[tuple[str, str], Record], arguments: argparse.Namespace) -> dict[str, Record]:
+def count_parts(networks: Sequence[Architecture]) -> list[Array]:
+    """Of each network its blocks, the residual ones, and those of each layer but the first."""
+    layers = sorted({block.layer for network in networks for block in network.blocks})
+    counts: list[Callable[[Architecture], int]] = [
+        lambda network: len(network.blocks),
+        lambda network: sum(block.residual for block in network.blocks),
+        *(
+            lambda network, layer=layer: sum(block.layer == layer for block in network.blocks)
+            for layer in layers[1:]
+        ),
+    ]
+    return [np.array([float(count(network)) for network in networks]) for count in counts]
+
+
+def add_to(values: Array, truth: Array, controls: Sequence[Array]) -> tuple[list[float], float]:
+    """Partial rank correlation given the controls, and the part of their error that goes."""
+    without, together = (left_out_error(known, truth) for known in (controls, [*controls, values]))
+    found = with_error(
+        lambda values, truth, *controls: partial(values, truth, controls), values, truth, *controls
+    )
+    return found, round(1 - together / without, 3)
+
+
+def analyse(
+    architectures: Sequence[Architecture],
+    records: dict[tuple[str, str], Record],
+    arguments: argparse.Namespace,
+) -> dict[str, Record]:
     """Correlations and price of everything that was measured of all networks."""
-    networks = list(dict.fromkeys(network for network, _ in records))
+    networks = [architecture.hash for architecture in architectures]
 
     def column(what: str, read: Callable[[Record], float]) -> Array:
         return np.array([read(records[network, what]) for network in networks])
@@ -246,16 +274,14 @@ def analyse(records: dict[tuple[str, str], Record], arguments: argparse.Namespac
             "price": price(name, lambda record: record["seconds"]),
             **correlate(pairs),
         }
-    controls = [last(name) for name in COSTS]
+    costs = [last(name) for name in COSTS]
     truth = np.mean(list(truths.values()), axis=0)
+    known = {"costs": costs, "parts": [*costs, *count_parts(architectures)]}
     for name in PROXIES:
         if name not in COSTS:
-            values = last(name)
-            figures[name]["partial"] = with_error(
-                lambda values, truth, *controls: partial(values, truth, controls), values, truth, *controls
-            )
-            without, together = (left_out_error(f, truth) for f in (controls, [*controls, values]))
-            figures[name]["left_out_gain"] = round(1 - together / without, 3)
+            for given, controls in known.items():
+                found, gain = add_to(last(name), truth, controls)
+                figures[name] |= {f"partial_{given}": found, f"gain_{given}": gain}
     return figures
 
 
@@ -265,13 +291,20 @@ def _at(values: Sequence[float], epoch: int) -> float:
 
 
 def show(figures: dict[str, Record]) -> None:
-    """A line for each fidelity."""
-    names = ["spearman", "kendall", "spearman_best_half", "kendall_best_half", "partial"]
-    print(f"{'fidelity':18} {'price':>7}  " + "  ".join(f"{name:>19}" for name in [*names, "left_out_gain"]))
+    """A line for each fidelity, then what proxies add."""
+    names = ["spearman", "kendall", "spearman_best_half", "kendall_best_half"]
+    print(f"{'fidelity':16} {'price':>7}" + "".join(f"{name:>20}" for name in names))
     for fidelity, row in figures.items():
-        cells = [f"{row[name][0]:.2f} ({row[name][1]:.2f})" if name in row else "" for name in names]
-        gain = f"{row['left_out_gain']:.2f}" if "left_out_gain" in row else ""
-        print(f"{fidelity:18} {row['price']:7.4f}  " + "  ".join(f"{cell:>19}" for cell in [*cells, gain]))
+        print(f"{fidelity:16} {row['price']:7.4f}" + "".join(f"{_cell(row[name]):>20}" for name in names))
+    names = ["partial_costs", "gain_costs", "partial_parts", "gain_parts"]
+    print(f"{'proxy':24}" + "".join(f"{name:>20}" for name in names))
+    for fidelity, row in figures.items():
+        if names[0] in row:
+            print(f"{fidelity:24}" + "".join(f"{_cell(row[name]):>20}" for name in names))
+
+
+def _cell(figure: float | Sequence[float]) -> str:
+    return f"{figure:.2f}" if isinstance(figure, float) else f"{figure[0]:.2f} ({figure[1]:.2f})"
 
 
 def draw(figures: dict[str, Record], path: Path) -> None:
@@ -342,8 +375,7 @@ def main() -> None:
             f"{number:3} {network}: {macs:,} MACs, accuracy {accuracies}; {left / 60:.0f} min to go",
             flush=True,
         )
-    chosen = {network.hash for network in networks}
-    figures = analyse({key: value for key, value in keep.records.items() if key[0] in chosen}, arguments)
+    figures = analyse(networks, keep.records, arguments)
     show(figures)
     if arguments.plot:
         draw(figures, arguments.plot)

@@ -126,6 +126,24 @@ def test_benchmark_of_distillation_trains_every_student(tiny_cifar: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    short = ("--epochs", "2", "--keep", str(kept), "--cache", str(tmp_path / "cache"))
+    run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "3")
+    before = kept.read_text()
+    found = run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "4")
+    assert kept.read_text().startswith(before)
+    assert len(kept.read_text().splitlines()) == 1 + 4 * (2 + 8 + 6)
+    figures = found["figures"]
+    assert {"full", "rung 0.5", "epochs 0.25", "resolution 0.5", "width 0.25", "synflow"} < set(figures)
+    for row in figures.values():
+        assert all(-1 <= row[name][0] <= 1 for name in ("spearman", "kendall", "spearman_best_half"))
+    assert -1 <= figures["synflow"]["partial_parts"][0] <= 1
+    # both make the same steps on the same images, and are judged at other times
+    assert figures["epochs 0.5"]["spearman"] == figures["data_share 0.5"]["spearman"]
+
+
+@pytest.mark.slow
 def test_check_spaces_compares_with_tables(tmp_path: Path) -> None:
     # two published rows of each, one of them changed, and one with the parameters of its twin
     macro = {

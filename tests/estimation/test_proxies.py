@@ -19,7 +19,7 @@ from nas_optuna.estimation import PROXIES, measure_proxies
 from nas_optuna.space import Architecture, Block, Parts, Stem, measure_costs
 from nas_optuna.space.layers import BUILT_IN
 
-SPACES = sorted(path.stem for path in (Path(nas_optuna.conf.__file__).parent / "space").glob("*.yaml"))
+SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
 CELL = {"operations": "conv3x3,avgpool3x3,skip,conv1x1,none,conv3x3"}
 
 
