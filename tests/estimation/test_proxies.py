@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import nas_optuna.conf
 import numpy as np
 import optuna
 import pytest
