@@ -97,7 +97,7 @@ def test_benchmark_of_pruners_compares_them(tmp_path: Path) -> None:
     figures = run_script("benchmark_pruners.py", "--data", str(tmp_path), "--seeds", "2", "--budgets", "5,10")
     for name in (*names, "nlp"):
         assert set(figures[name]) == {
-            *("default", "none", "median", "percentile", "halving", "halving_3_3", "hyperband"),
+            *("default", "promotion", "none", "median", "percentile", "halving", "halving_3_3", "hyperband"),
         }
         for cells in figures[name].values():
             assert list(cells) == ["5", "10"]
