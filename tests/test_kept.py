@@ -147,6 +147,13 @@ def test_nothing_is_kept_of_what_no_pruner_takes_up(kept: Kept, tmp_path: Path) 
     assert kept.stopped(study) == []
 
 
+def test_states_that_another_study_left_are_not_looked_at(kept: Kept, tmp_path: Path) -> None:
+    study = stopped_study(kept, tmp_path / "checkpoints", [0.5])
+    (tmp_path / "checkpoints" / "trial-7.pt").write_bytes(b"state")
+    kept.tidy(study)
+    assert [trial.number for trial in kept.stopped(study)] == [0]
+
+
 def test_of_several_processes_one_takes_a_training_up(kept: Kept, tmp_path: Path) -> None:
     stopped_study(kept, tmp_path / "checkpoints", [0.5])
     assert kept.claim(0)

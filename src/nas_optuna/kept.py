@@ -40,8 +40,7 @@ class Kept:
 
     def stopped(self, study: optuna.Study) -> list[FrozenTrial]:
         """The trials whose training can be taken up."""
-        trials = study.get_trials(deepcopy=False)
-        return [trial for number in self._numbers() if _may_go_on(trial := trials[number])]
+        return [trial for trial in self._trials(study) if _may_go_on(trial)]
 
     def claim(self, number: int) -> bool:
         """Make sure that no other process takes a stopped training up; whether it was there."""
@@ -60,10 +59,10 @@ class Kept:
         for trial in stopped[: -self._most or None] if may_promote(study) else stopped:
             self._path(trial.number).unlink(missing_ok=True)
         cut_off = {trial.user_attrs.get(RETRY_OF) for trial in trials if trial.state == TrialState.WAITING}
-        for number in self._numbers():
-            state = trials[number].state
-            if state == TrialState.COMPLETE or (state == TrialState.FAIL and number not in cut_off):
-                self._path(number).unlink(missing_ok=True)
+        for trial in self._trials(study):
+            is_lost = trial.state == TrialState.FAIL and trial.number not in cut_off
+            if trial.state == TrialState.COMPLETE or is_lost:
+                self._path(trial.number).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove all: the search is over."""
@@ -72,10 +71,14 @@ class Kept:
     def _path(self, number: int, name: str = "trial") -> Path:
         return self._folder / f"{name}-{number}.pt"
 
-    def _numbers(self) -> list[int]:
+    def _trials(self, study: optuna.Study) -> list[FrozenTrial]:
         """Trials that have a file."""
-        names = (re.fullmatch(r"trial-(\d+)\.pt", path.name) for path in self._folder.glob("trial-*.pt"))
-        return sorted(int(name[1]) for name in names if name)
+        names = [re.fullmatch(r"trial-(\d+)\.pt", path.name) for path in self._folder.glob("trial-*.pt")]
+        # after the look at the files: another worker may begin a trial and write its own meanwhile
+        trials = study.get_trials(deepcopy=False)
+        numbers = sorted(int(name[1]) for name in names if name)
+        # a study that was deleted may have left more files than the new one has trials
+        return [trials[number] for number in numbers if number < len(trials)]
 
 
 def make_kept(study_dir: str | Path, most: int, estimation: Estimator) -> Kept | None:
