@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nas_optuna.conf
 import pytest
@@ -90,6 +91,6 @@ def test_interpolation_is_not_worked_out() -> None:
 
 
 @pytest.mark.parametrize("module", ["", "os system", "my-layers", 5])
-def test_allowed_module_is_a_name(module: object) -> None:
+def test_allowed_module_is_a_name(module: Any) -> None:
     with pytest.raises(InputError, match="allow: "):
-        check_targets({}, allow=[module])  # type: ignore[list-item]
+        check_targets({}, allow=[module])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -159,11 +160,11 @@ def test_execution_of_the_beginning_is_kept(
     ],
 )
 def test_checkpoint_of_another_training_is_not_used(
-    digits: Digits, checkpoint: Checkpoint, said: Said, change: dict[str, object], name: str
+    digits: Digits, checkpoint: Checkpoint, said: Said, change: dict[str, Any], name: str
 ) -> None:
     fit(digits, checkpoint, stop=stop_after(14))
     epochs = Epochs()
-    fit(digits, checkpoint, callbacks=[epochs], **change)  # type: ignore[arg-type]
+    fit(digits, checkpoint, callbacks=[epochs], **change)
     assert epochs.heard[:2] == [1, 2]
     assert len(said) == 1
     assert "not used: it is of a training with other" in said[0]

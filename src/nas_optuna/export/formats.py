@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -98,7 +99,7 @@ def _write_source(network: Network, description: Description, folder: Path) -> t
     weights = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     write_file(folder / WEIGHTS, safetensors.torch.save(weights))
     write_file(path, source.encode())
-    names = {"__name__": path.stem, "__file__": str(path)}
+    names: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     exec(compile(source, str(path), "exec"), names)
-    written: Logits = names["load"]()  # type: ignore[operator]
+    written: Logits = names["load"]()
     return path, written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,14 +25,12 @@ def need(name: str) -> ModuleType:
         InputError: It is not installed.
     """
     try:
-        module = __import__(name, fromlist=["_"])
+        return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
         raise InputError(
             f"onnx: the package {package} is missing; install it with pip install 'nas-optuna[onnx]'."
         ) from error
-    assert isinstance(module, ModuleType)
-    return module
 
 
 def to_onnx(network: nn.Module, *, input_shape: tuple[int, ...]) -> bytes:

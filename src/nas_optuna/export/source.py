@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import inspect
 import json
 import re
 import textwrap
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import nn
 
 from nas_optuna.data import decode
 from nas_optuna.errors import InputError
 from nas_optuna.export.description import Description
+from nas_optuna.export.tracing import Seen, Untraceable, trace_forward, watch
 from nas_optuna.space import WEIGHTS, Network
 
 WIDTH = 100  # characters of a line, where it can be broken
 INDENT = "    "
-_MODULES = {"torch"}  # that traced code may name
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 _LOAD = f'''
 def load(weights: str | Path = Path(__file__).with_name("{WEIGHTS}")) -> Network:
@@ -133,7 +130,7 @@ class _Writer:
         self, network: nn.Module, input_shape: tuple[int, ...], comments: dict[nn.Module, str]
     ) -> None:
         self._comments = comments
-        self._seen = _watch(network, input_shape)
+        self._seen = watch(network, input_shape)
         self._names: dict[str, str] = {}  # of classes, by their code
 
     @property
@@ -179,98 +176,12 @@ def _is_sequential(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-@dataclass
-class _Seen:
-    """What a module was given and what it gave, for a batch of two."""
-
-    given: Tensor
-    gave: Any = None
-
-
-def _watch(network: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, _Seen]:
-    """Run a network once and look at each module that takes one tensor."""
-    seen: dict[nn.Module, _Seen] = {}
-
-    # copies, because what comes next may work in place
-    def before(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if len(arguments) == 1 and isinstance(arguments[0], Tensor):
-            seen[module] = _Seen(arguments[0].clone())
-
-    def after(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        if module in seen:
-            seen[module].gave = output.clone() if isinstance(output, Tensor) else output
-
-    hooks = [module.register_forward_pre_hook(before) for module in network.modules()]
-    hooks += [module.register_forward_hook(after) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            network(torch.rand(2, *input_shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
-
-
-class _Tracer(fx.Tracer):
-    """Follows one module's own ``forward``, and knows how many axes every tensor in it has.
-
-    Layers that are for images and series ask for that.
-
-    Args:
-        seen: The values of the module, and of its parts.
-        module: What is followed.
-    """
-
-    def __init__(self, seen: dict[nn.Module, _Seen], module: nn.Module) -> None:
-        super().__init__()
-        self._seen = seen
-        self._module = module
-        # read before: while it is followed, a module's parameters are proxies
-        self._tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def create_node(self, kind: str, *arguments: Any, **options: Any) -> fx.Node:
-        node = super().create_node(kind, *arguments, **options)
-        if kind != "output":
-            with torch.no_grad():
-                node.meta["value"] = self._value(node)
-        return node
-
-    def _value(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return self._seen[self._module].given.clone()
-        if node.op == "call_module":
-            return self._seen[self._module.get_submodule(str(node.target))].gave
-        if node.op == "get_attr":
-            return self._tensors[str(node.target)]
-        positional, named = fx.node.map_arg((node.args, node.kwargs), lambda other: other.meta["value"])
-        if node.op == "call_method":
-            return getattr(positional[0], str(node.target))(*positional[1:], **named)
-        assert callable(node.target)
-        return node.target(*positional, **named)
-
-
-class _Proxy(fx.Proxy):
-    @property
-    def ndim(self) -> int:
-        return int(self.node.meta["value"].ndim)
-
-
-def _class(module: nn.Module, seen: dict[nn.Module, _Seen]) -> str:
+def _class(module: nn.Module, seen: dict[nn.Module, Seen]) -> str:
     """The code of a class, named NAME, whose constructor takes the module's children."""
     try:
-        graph = _Tracer(seen, module).trace(module)
-    except Exception as error:  # whatever a forward raises that fx can't follow
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _cannot(module, f"torch.fx can't follow its forward: {reason}") from error
-    forward = _forward(graph.python_code("self").src)
-    if foreign := _foreign(forward):
-        raise _cannot(module, f"its forward uses {', '.join(sorted(foreign))}")
+        forward = trace_forward(module, seen)
+    except Untraceable as error:
+        raise _cannot(module, str(error)) from error
     names = [name for name, _ in module.named_children()]
     if not all(map(str.isidentifier, names)):
         raise _cannot(module, "its parts have no names")
@@ -300,55 +211,12 @@ def _own_tensors(module: nn.Module) -> list[str]:
     return [line.replace(", dtype=torch.float32", "") for line in lines]
 
 
-def _forward(source: str) -> str:
-    """The traced code without what only frees memory, and attributes where they are used."""
-    source = re.sub(r";  (\w+ = )+None", "", source)
-    source = re.sub(r"^\s*(\w+ = )+None\n", "", source, flags=re.MULTILINE)
-    function = ast.parse(source.strip()).body[0]
-    assert isinstance(function, ast.FunctionDef)
-    function.args.args[1].annotation = function.returns = ast.Name("Tensor")
-    inlined: dict[str, ast.expr] = {}
-    lines: list[ast.stmt] = []
-    for line in function.body:
-        line = _Inline(inlined).visit(line)
-        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Attribute):
-            inlined[ast.unparse(line.targets[0])] = line.value
-        else:
-            lines.append(line)
-    last, result = lines[-2:] if len(lines) > 1 else (None, lines[-1])
-    if (
-        isinstance(last, ast.Assign)
-        and isinstance(result, ast.Return)
-        and result.value is not None
-        and ast.unparse(last.targets[0]) == ast.unparse(result.value)
-    ):
-        lines[-2:] = [ast.Return(last.value)]
-    function.body = lines
-    return ast.unparse(ast.fix_missing_locations(function))
-
-
-class _Inline(ast.NodeTransformer):
-    def __init__(self, known: dict[str, ast.expr]) -> None:
-        self._known = known
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self._known.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
-
-
-def _foreign(forward: str) -> set[str]:
-    """Names in a traced forward that are neither its own nor those of a module that is imported."""
-    names = [node for node in ast.walk(ast.parse(forward)) if isinstance(node, ast.Name)]
-    own = {node.arg for node in ast.walk(ast.parse(forward)) if isinstance(node, ast.arg)}
-    own |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    return {node.id for node in names} - own - _MODULES - {"Tensor", *dir(builtins)}
-
-
 def _torch_module(module: nn.Module) -> str:
     """A module of torch, with the arguments that differ from their defaults."""
     arguments = []
     is_default_order = True
     for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-        if name in ("self", "device", "dtype") or parameter.kind in (2, 4):  # *args, **kwargs
+        if name in ("self", "device", "dtype") or parameter.kind in VARIADIC:
             continue
         if not hasattr(module, name):
             raise _cannot(module, f"its argument {name!r} is not known any more")
