@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from nas_optuna.configuration import build_space, plain
-from nas_optuna.cores import count_cores
+from nas_optuna.cores import count_cores, processor
 from nas_optuna.data import TorchvisionData
 from nas_optuna.estimation import Training
 from nas_optuna.space import Space
@@ -129,18 +129,8 @@ def draw_panels(
 
 def machine() -> dict[str, Any]:
     """Hardware and versions, as every last line names them."""
-    name = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        )
-        if Path("/proc/cpuinfo").is_file()
-        else (),
-        platform.processor() or platform.machine(),
-    )
     return {
-        "hardware": f"{name}, {count_cores()} cores",
+        "hardware": f"{processor()}, {count_cores()} cores",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

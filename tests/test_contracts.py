@@ -149,7 +149,7 @@ ALLOWED = {
     "configuration": {"errors", "space", "strategy", "study"},
     "description": {"estimation", "space", "strategy"},
     "results": {"attributes", "errors", "files", "space", "data", "estimation", "study", "interrupt"},
-    "latency": {"errors", "estimation", "export", "files", "space"},
+    "latency": {"cores", "errors", "estimation", "export", "files", "space"},
     "kept": {"attributes", "estimation", "study"},
     "objective": {"attributes", "data", "description", "estimation", "kept", "latency", "space", "study"},
     "limits": {"errors", "estimation", "space"},

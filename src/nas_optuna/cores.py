@@ -8,8 +8,10 @@ import functools
 import gc
 import multiprocessing
 import os
+import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -102,3 +104,13 @@ def leave_out_lasting() -> None:
     gc.freeze()
     # not at the end: only what is collected closes its database
     atexit.register(gc.unfreeze)
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +20,7 @@ from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.export import FORMATS, Model, describe, export, open_model
 from nas_optuna.export.quantize import quantize
 from nas_optuna.files import write_file
-from nas_optuna.reopen import Reopened, reopen
+from nas_optuna.reopen import Reopened, overrides_of, reopen
 from nas_optuna.results import TESTS, count_test
 from nas_optuna.space import load
 from nas_optuna.space.latency import measure_latency
@@ -100,35 +99,30 @@ class _Export:
         self._network = load(study_dir / settings.network)
 
     def run(self) -> None:
-        samples = self._samples()
+        samples, files = self._samples(), {}
         for kind in self._settings.formats:
-            path = export(self._network, self._settings.folder, kind=kind, inputs=samples)
+            files[kind] = path = export(self._network, self._settings.folder, kind=kind, inputs=samples)
             self._say(f"{kind}: {path} ({_size(path)})")
         checked = f" and on {CHECKED_IMAGES} of the study's validation inputs" if samples is not None else ""
         self._say(f"checked on random inputs{checked}: the files say what the network says")
         if self._settings.int8:
-            self._make_int8()
-        sees_images = describe(self._network).mode is not None
-        openable = [kind for kind in self._settings.formats if kind != "python"]
-        if sees_images and openable:
-            self._say(f"classify: python -m nas_optuna.predict model={self._path(openable[0])} IMAGES")
+            self._make_int8(files["onnx"])
+        openable = [path for kind, path in files.items() if kind != "python"]
+        if openable and describe(self._network).mode is not None:
+            self._say(f"classify: python -m nas_optuna.predict model={openable[0]} IMAGES")
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text))
 
-    def _path(self, kind: str) -> Path:
-        return self._settings.folder / {"onnx": "network.onnx", "torch_export": "network.pt2"}[kind]
-
     def _reopen(self, config: DictConfig, study_dir: Path) -> Reopened | None:
         """The study, for its data; only needed where the network is tested."""
-        overrides = {key: values for key in ("data", "estimation") if (values := _given(plain(config, key)))}
         try:
             return reopen(
                 study_dir,
                 storage=config.storage,
                 study_name=config.study_name,
                 allow=plain(config, "allow"),
-                overrides={**overrides, "cache_dir": config.cache_dir},
+                overrides=overrides_of(config),
             )
         except InputError as error:
             if self._settings.int8:
@@ -148,9 +142,10 @@ class _Export:
             self._say(f"without the data: {error}")
             return None
 
-    def _make_int8(self) -> None:
+    def _make_int8(self, whole: Path) -> None:
+        """Quantize an ONNX file; time and test both."""
         assert self._reopened is not None
-        whole, small = self._path("onnx"), self._settings.folder / INT8_FILE
+        small = self._settings.folder / INT8_FILE
         images = _inputs(self._reopened.data.split("train"), self._settings.calibration_images)
         description = describe(self._network)
         write_file(small, quantize(whole.read_bytes(), description, images.split(64)))
@@ -208,10 +203,6 @@ def _inputs(split: Split, count: int) -> Tensor:
     """Some inputs of a split as a network takes them, always the same."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     return to_float(split.inputs[order[:count]])
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _size(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_optuna.cores import processor
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import Estimator, Objectives
 from nas_optuna.export.onnx_file import INPUT, OUTPUT, need, open_session, to_onnx
@@ -88,7 +89,7 @@ class LatencySettings:
         """What a latency depends on beside the network."""
         if self.measure is not None:
             return "elsewhere"
-        where = _processor() if self.device == "cpu" else f"{self.device} {_accelerator(self.device)}"
+        where = processor() if self.device == "cpu" else f"{self.device} {_accelerator(self.device)}"
         return f"{self.form}, {self.batch_size} input(s), {where}, {self.threads or 'all'} thread(s)"
 
 
@@ -257,16 +258,6 @@ def _check(milliseconds: Any) -> float:
             f"objective.latency.measure: it returned {milliseconds!r}, which must be milliseconds, above 0."
         )
     return value
-
-
-def _processor() -> str:
-    """The name of this machine's CPU."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _accelerator(device: str) -> str:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 
-from nas_optuna.configuration import build, build_space
+from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
@@ -169,6 +169,16 @@ def reopen(
             "its limits. Let the search go on first."
         )
     return reopened
+
+
+def overrides_of(config: DictConfig) -> dict[str, Any]:
+    """What a command's configuration changes of a study's: where the data is, the device, the cache."""
+    groups = {group: plain(config, group) or {} for group in ("data", "estimation")}
+    given = {
+        group: {name: value for name, value in values.items() if value is not None}
+        for group, values in groups.items()
+    }
+    return {**given, "cache_dir": config.cache_dir}
 
 
 def _build(kind: Any, config: DictConfig, group: str) -> Any:

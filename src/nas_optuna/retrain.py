@@ -15,7 +15,7 @@ from nas_optuna.cores import tune_process
 from nas_optuna.errors import InputError, NothingFound, check_number, check_one_of
 from nas_optuna.estimation import Fidelity, Table, Training
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
-from nas_optuna.reopen import Reopened, reopen
+from nas_optuna.reopen import Reopened, overrides_of, reopen
 from nas_optuna.results import (
     FINAL,
     TESTS,
@@ -97,7 +97,7 @@ def retrain(config: DictConfig) -> float:
         storage=config.storage,
         study_name=config.study_name,
         allow=_allowed(config),
-        overrides=_overrides(config),
+        overrides=overrides_of(config),
     )
     with Interrupt() as interrupt, Lines() as lines:
         run = Retraining(reopened, settings, interrupt, lines)
@@ -113,16 +113,6 @@ def retrain(config: DictConfig) -> float:
 def _allowed(config: DictConfig) -> list[Any]:
     allow = plain(config, "allow") or []
     return list(allow) if isinstance(allow, list) else [allow]
-
-
-def _overrides(config: DictConfig) -> dict[str, Any]:
-    """What the command changes of the study's configuration."""
-    groups = {group: plain(config, group) or {} for group in ("data", "estimation")}
-    given = {
-        group: {name: value for name, value in values.items() if value is not None}
-        for group, values in groups.items()
-    }
-    return {**given, "cache_dir": config.cache_dir}
 
 
 class Retraining:
