@@ -21,7 +21,7 @@ from nas_optuna.export import FORMATS, Model, describe, export, open_model
 from nas_optuna.export.quantize import quantize
 from nas_optuna.files import write_file
 from nas_optuna.reopen import Reopened, overrides_of, reopen
-from nas_optuna.results import TESTS, count_test
+from nas_optuna.results import TESTS, as_typed, count_test
 from nas_optuna.space import load
 from nas_optuna.space.latency import measure_latency
 
@@ -109,7 +109,7 @@ class _Export:
             self._make_int8(files["onnx"])
         openable = [path for kind, path in files.items() if kind != "python"]
         if openable and describe(self._network).mode is not None:
-            self._say(f"classify: python -m nas_optuna.predict model={openable[0]} IMAGES")
+            self._say(f"classify: {as_typed('python')} -m nas_optuna.predict model={openable[0]} IMAGES")
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text))

@@ -2,7 +2,7 @@
 
 from nas_optuna.results.display import Display
 from nas_optuna.results.final import FINAL, Finals, FinalSettings, describe, front
-from nas_optuna.results.summary import dashboard_command, summarize, table
+from nas_optuna.results.summary import as_typed, dashboard_command, summarize, table
 from nas_optuna.results.through import TESTS, FinalTrainingFailed, FullTraining, Interrupted, count_test
 from nas_optuna.results.timing import Timing
 from nas_optuna.results.trained import Lines, Trained, differences, tabulate
@@ -19,6 +19,7 @@ __all__ = [
     "Lines",
     "Timing",
     "Trained",
+    "as_typed",
     "count_test",
     "dashboard_command",
     "describe",

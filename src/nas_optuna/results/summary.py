@@ -91,12 +91,16 @@ def table(objectives: Objectives, found: Found, *, winner: int | None) -> Table:
 
 def dashboard_command(storage: str) -> str:
     """The command that opens optuna-dashboard on the study, as this shell can run it."""
-    name = "optuna-dashboard"
+    return f"{as_typed('optuna-dashboard')} {hide_password(storage)}"
+
+
+def as_typed(name: str) -> str:
+    """A program of this environment as this shell finds it: with its folder, where the name is not enough."""
     beside_python = Path(sys.executable).parent / name
-    if shutil.which(name) != str(beside_python) and beside_python.is_file():
-        inside = beside_python.is_relative_to(Path.cwd())
-        name = str(beside_python.relative_to(Path.cwd()) if inside else beside_python)
-    return f"{name} {hide_password(storage)}"
+    if shutil.which(name) == str(beside_python) or not beside_python.is_file():
+        return name
+    inside = beside_python.is_relative_to(Path.cwd())
+    return str(beside_python.relative_to(Path.cwd()) if inside else beside_python)
 
 
 def _group(trial: FrozenTrial) -> str:
