@@ -4,7 +4,8 @@
     python scripts/benchmark_training.py --data CIFAR [--repeats 5]
 
 Each comparison alternates the two sides in one run, on the same networks, images and number of
-processes, and reports the median over `--repeats` of ours over theirs:
+processes. Each time of ours is set against the mean of theirs just before and just after it, since a machine
+shared with others drifts. Reported is the median over `--repeats` of ours over theirs:
 
 - `bare_cifar`, `bare_digits`: one process of all threads; a whole trial of ours from ask to tell, with its
   validations and everything it writes to the study, against a loop of plain PyTorch that only trains
@@ -208,6 +209,28 @@ def bare(
     return run
 
 
+def alternate(
+    ours: Callable[[int], float], theirs: Callable[[int], float], repeats: int
+) -> list[tuple[float, float]]:
+    """Seconds of ours, and the mean of theirs before and after, so often."""
+    pairs = []
+    before = theirs(0)
+    for repeat in range(repeats):
+        took, after = ours(repeat), theirs(repeat + 1)
+        pairs.append((took, (before + after) / 2))
+        before = after
+    return pairs
+
+
+def ratios_of(pairs: list[tuple[float, float]], *, scale: float = 1.0) -> dict[str, Any]:
+    """How many times as fast ours is: the median, and each."""
+    ratios = [scale * theirs / ours for ours, theirs in pairs]
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
 def compare_with_bare(task: Task, data: LabelledData, fidelity: Fidelity, repeats: int) -> dict[str, Any]:
     """Ours over the better of the bare loop's executions."""
     trial, architecture = ours(task, data, fidelity, **PLAIN), task.architecture
@@ -225,17 +248,20 @@ def compare_with_bare(task: Task, data: LabelledData, fidelity: Fidelity, repeat
     best = min(candidates, key=seconds)
     loop = bare(architecture, data, fidelity, execution=best)
     trial(0)
-    ratios, overheads, rates = [], [], []
-    images = fidelity.epochs * int(fidelity.data_share * len(data.split("train")))
-    for repeat in range(repeats):
-        theirs, (_, spans) = loop(repeat), trial(repeat)
+    spans: dict[str, float] = {}
+    overheads = []
+
+    def of_trial(repeat: int) -> float:
+        spans.update(trial(repeat)[1])
         total = sum(spans.values())
-        ratios.append(theirs / total)
-        rates.append((images / total, images / theirs))
         overheads.append(1 - (spans["data"] + spans["step"]) / total)
+        return total
+
+    pairs = alternate(of_trial, loop, repeats)
+    images = fidelity.epochs * int(fidelity.data_share * len(data.split("train")))
+    rates = [(images / mine, images / theirs) for mine, theirs in pairs]
     return {
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
+        **ratios_of(pairs),
         "images_a_second": [round(statistics.median(side)) for side in zip(*rates, strict=True)],
         "overhead": round(statistics.median(overheads), 3),
         "spans": {name: round(value, 3) for name, value in spans.items()},
@@ -361,16 +387,12 @@ def compare(
     """Seconds of the second over those of the first, in alternation, and the mean accuracy of each."""
     first.wait_ready()
     second.wait_ready()
-    ratios = []
-    for _ in range(arguments.repeats):
-        ours_took, theirs_took = first.seconds(), second.seconds()
-        ratios.append(scale * theirs_took / ours_took)
+    pairs = alternate(lambda _: first.seconds(), lambda _: second.seconds(), arguments.repeats)
     memory = first.memory()
     first.end()
     second.end()
     return {
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
+        **ratios_of(pairs, scale=scale),
         "accuracies": [round(statistics.mean(side.accuracies), 4) for side in (first, second)],
         "memory": memory,
     }
