@@ -6,3 +6,5 @@ CURVE = "curve"
 KNOWN_VALUES = "known_values"
 # number of the stopped trial whose training this one takes up
 PROMOTES = "promotes"
+# number of the trial whose weights this one began with
+INHERITS = "inherits"

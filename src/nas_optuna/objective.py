@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from nas_optuna.attributes import CURVE, PROMOTES
+from nas_optuna.attributes import CURVE, INHERITS, PROMOTES
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
@@ -24,12 +24,14 @@ from nas_optuna.estimation import (
     Fidelity,
     LearningCurve,
     Objectives,
+    Parent,
     PruningCallback,
     Stopwatch,
     is_out_of_memory,
     may_prune,
     read_curve,
 )
+from nas_optuna.heirs import Heirs
 from nas_optuna.kept import Kept, may_promote, origin_of
 from nas_optuna.latency import LATENCY, LatencyMeter
 from nas_optuna.space import Architecture, Space
@@ -79,6 +81,7 @@ class Objective:
         stopwatch: Told what the time of a trial goes into.
         latency: Measures it before the training; None where nothing asks for it, or a table knows it.
         kept: Trainings that may be taken up; None for none.
+        heirs: Weights that networks begin with; None where each begins anew.
     """
 
     space: Space
@@ -93,6 +96,7 @@ class Objective:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     latency: LatencyMeter | None = None
     kept: Kept | None = None
+    heirs: Heirs | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
@@ -215,6 +219,7 @@ class Objective:
         epoch = EpochCallback(
             lambda number, accuracy: self.progress.epoch(number, accuracy, self.fidelity.epochs)
         )
+        parent = self._parent(trial, architecture)
         try:
             module = self.training.fit(
                 architecture,
@@ -226,6 +231,7 @@ class Objective:
                 stop=self.stop_reason,
                 stopwatch=self.stopwatch,
                 checkpoint=checkpoint,
+                parent=parent,
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -242,6 +248,8 @@ class Objective:
         if pruning.pruned:
             raise optuna.TrialPruned
         trial.set_constraint("trained", 0.0)
+        if self.heirs is not None:
+            self.heirs.keep(trial.number, module.network)
         accuracy = module.curve[-1]
         if self.duplicates == "retrain":
             accuracy = self._mean_over_twins(trial, architecture, accuracy)
@@ -255,6 +263,18 @@ class Objective:
             seed = trial.study.get_trials(deepcopy=False)[origin].user_attrs.get("seed")
         checkpoint = self.kept.checkpoint(trial.number) if self.kept is not None else None
         return derive_seed(self.seed, trial.number) if seed is None else seed, checkpoint
+
+    def _parent(self, trial: optuna.Trial, architecture: Architecture) -> Parent | None:
+        """The relative whose weights a training begins with; one that is taken up has weights."""
+        if self.heirs is None or PROMOTES in trial.user_attrs:
+            return None
+        with self.stopwatch.span("build"):
+            relative = self.heirs.relative_of(architecture, trial.study)
+        if relative is None:
+            return None
+        trial.set_user_attr(INHERITS, relative.parent.number)
+        trial.set_user_attr("inherited", round(relative.likeness, 4))
+        return relative.parent
 
     def _curve(self, trial: optuna.Trial, measures: Measures) -> optuna.Trial | LearningCurve:
         """What takes the curve: Optuna's trial does not where there are several objectives."""

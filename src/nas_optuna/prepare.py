@@ -30,6 +30,7 @@ from nas_optuna.estimation import (
     Table,
     make_plan,
 )
+from nas_optuna.heirs import Heirs, make_heirs
 from nas_optuna.kept import Kept, make_kept
 from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings, make_meter
 from nas_optuna.limits import describe_limits
@@ -61,6 +62,7 @@ class Parts:
         latency: Measures it; None where nothing asks for it, or a table knows it.
         study: With its sampler and pruner.
         kept: Trainings that may be taken up; None for none.
+        heirs: Weights that networks begin with; None where each begins anew.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
@@ -81,6 +83,7 @@ class Parts:
     latency: LatencyMeter | None
     study: optuna.Study
     kept: Kept | None
+    heirs: Heirs | None
     workers: int
     worker_config: dict[str, Any]
 
@@ -185,6 +188,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         latency=latency,
         study=study,
         kept=make_kept(folder, config.checkpoints, training),
+        heirs=make_heirs(folder, space, objectives, training, input_shape=shape, classes=classes),
         workers=workers,
         worker_config=worker_config,
     )
@@ -219,6 +223,8 @@ def fingerprint(config: DictConfig, data: LabelledData, *, measures_latency: boo
     estimation["fidelity"] = {
         name: value for name, value in (estimation.get("fidelity") or {}).items() if value != 1
     }
+    if not estimation.get("inherit"):
+        estimation = {name: value for name, value in estimation.items() if not name.startswith("inherit")}
     images = {
         "classes": len(data.classes),
         "input_shape": list(data.input_shape),

@@ -116,8 +116,9 @@ class Search:
         else:
             self._parts.data.share()
             Crew(self._job(), workers=self._parts.workers, chief=self).run()
-        if self._parts.kept is not None and not self._interrupt.requested:
-            self._parts.kept.clear()
+        for files in (self._parts.kept, self._parts.heirs):
+            if files is not None and not self._interrupt.requested:
+                files.clear()
         if self._halt:
             self.display.say(f"the search stops here: {self._halt}")
 
@@ -186,6 +187,7 @@ class Search:
             duplicates=self._parts.duplicates,
             latency=self._parts.latency,
             kept=self._parts.kept,
+            heirs=self._parts.heirs,
         )
         while self.may_start(asking=0):
             trial, seconds = run_trial(self._study, objective)
@@ -289,8 +291,9 @@ class Search:
         self._has_found = self._has_found or (trial.state == TrialState.COMPLETE and is_feasible(trial))
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
-        if self._parts.kept is not None:
-            self._parts.kept.tidy(study)
+        for files in (self._parts.kept, self._parts.heirs):
+            if files is not None:
+                files.tidy(study)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
         self._remember_seconds()
         trials = study.get_trials(deepcopy=False)

@@ -23,6 +23,7 @@ from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
 from nas_optuna.description import NetworkDescription
 from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
+from nas_optuna.heirs import make_heirs
 from nas_optuna.kept import make_kept
 from nas_optuna.latency import make_meter
 from nas_optuna.objective import INTERRUPTED, Objective
@@ -141,6 +142,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         stop_reason=_stop_reason(connection),
         duplicates=config.duplicates,
         kept=make_kept(config.study_dir, config.checkpoints, training),
+        heirs=make_heirs(config.study_dir, space, objectives, training, input_shape=shape, classes=classes),
         latency=make_meter(
             objectives, training, input_shape=shape, classes=classes, folder=Path(config.study_dir)
         ),

@@ -4,6 +4,7 @@ from nas_optuna.estimation.callbacks import EpochCallback, PruningCallback
 from nas_optuna.estimation.checkpoint import Checkpoint
 from nas_optuna.estimation.curves import LearningCurve, read_curve
 from nas_optuna.estimation.execution import EXECUTIONS_FILE, Choice, Execution, Executions, Probe
+from nas_optuna.estimation.inheritance import Parent, inherit, likeness
 from nas_optuna.estimation.losses import Criterion, cross_entropy, distillation, entropy, kl_divergence
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.objectives import COSTS, Objectives
@@ -40,6 +41,7 @@ __all__ = [
     "LearningCurve",
     "LookedUp",
     "Objectives",
+    "Parent",
     "ParetoPruner",
     "Plan",
     "PlanSettings",
@@ -55,8 +57,10 @@ __all__ = [
     "cross_entropy",
     "distillation",
     "entropy",
+    "inherit",
     "is_out_of_memory",
     "kl_divergence",
+    "likeness",
     "make_plan",
     "may_prune",
     "measure_proxies",

@@ -44,7 +44,8 @@ class PruningCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         # of a training that is taken up: the trial shows the whole curve
-        for epoch, accuracy in enumerate(pl_module.curve, start=1):
+        skipped = pl_module.epochs - len(pl_module.curve)
+        for epoch, accuracy in enumerate(pl_module.curve, start=skipped + 1):
             self._trial.report(accuracy, epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

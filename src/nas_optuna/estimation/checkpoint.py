@@ -112,9 +112,7 @@ class Keeper(pl.Callback):
         module.restore(self._state["module"])
         self._loader.restore(self._state["loader"])
         self._checkpoint.say(f"the training goes on after epoch {module.epochs} of {trainer.max_epochs}")
-        progress = trainer.fit_loop.epoch_progress.current
-        for name in ("processed", "completed"):
-            setattr(progress, name, module.epochs)
+        _skip(trainer, epochs=module.epochs)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -136,6 +134,19 @@ class Keeper(pl.Callback):
                 "execution": vars(pl_module.execution),
             }
             self._checkpoint.write(self._request, state)
+
+
+def begin_after(trainer: pl.Trainer, module: Classifier, *, epochs: int) -> None:
+    """Let a training begin where its schedule is after so many epochs."""
+    assert trainer.max_epochs is not None
+    module.skip(epochs, of=trainer.max_epochs)
+    _skip(trainer, epochs=epochs)
+
+
+def _skip(trainer: pl.Trainer, *, epochs: int) -> None:
+    progress = trainer.fit_loop.epoch_progress.current
+    for name in ("processed", "completed"):
+        setattr(progress, name, epochs)
 
 
 def _unpack(content: bytes, request: Request) -> State:

@@ -111,8 +111,8 @@ class Classifier(pl.LightningModule):
         stopwatch: Told what the time goes into.
 
     Attributes:
-        curve: Validation accuracy after each epoch, 0 to 1.
-        epochs: How many ended, without diverging.
+        curve: Validation accuracy after each epoch that was not skipped, 0 to 1.
+        epochs: How many ended, those skipped included, without diverging.
         diverged: The training loss or the network's output became NaN or infinite.
         stopped: What ``stop`` answered.
     """
@@ -252,6 +252,10 @@ class Classifier(pl.LightningModule):
             self._loss = self._loss + loss.detach()
 
         return descend
+
+    def skip(self, epochs: int, *, of: int) -> None:
+        """Go on as if so many epochs of a training of ``of`` epochs had been."""
+        self.epochs, self._step = epochs, self._steps * epochs // of
 
     def skip_to_end(self) -> None:
         """Go on as if the training were almost over; for measuring."""

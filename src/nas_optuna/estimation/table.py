@@ -18,6 +18,7 @@ from nas_optuna.data import LabelledData
 from nas_optuna.errors import InputError, check_one_of
 from nas_optuna.estimation.checkpoint import Checkpoint
 from nas_optuna.estimation.execution import Executions
+from nas_optuna.estimation.inheritance import Parent
 from nas_optuna.estimation.scale import FULL, Scale
 from nas_optuna.estimation.timing import Stopwatch
 from nas_optuna.estimation.training import Fidelity
@@ -230,6 +231,7 @@ class Table:
         with_validation: bool = False,
         test: bool = False,
         checkpoint: Checkpoint | None = None,
+        parent: Parent | None = None,
     ) -> LookedUp:
         """What training the network with this seed gave; see ``Training.fit`` for the arguments."""
         row = self._rows.rows[self.key(architecture)]

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.memory import is_oom_error
 
 from nas_optuna.data import Batch, LabelledData, SplitName, TrainingData, TrainingLoader
 from nas_optuna.errors import InputError, check_number, check_one_of
-from nas_optuna.estimation.checkpoint import Checkpoint, Keeper
+from nas_optuna.estimation.checkpoint import Checkpoint, Keeper, begin_after
 from nas_optuna.estimation.execution import (
     Execution,
     Executions,
@@ -27,6 +27,7 @@ from nas_optuna.estimation.execution import (
     parse_execution,
     synchronize,
 )
+from nas_optuna.estimation.inheritance import Parent, inherit
 from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.scale import FULL, Scale, parse_scale
@@ -93,6 +94,8 @@ class Training:
         pruner: Stops hopeless networks early. Any ``optuna.pruners.BasePruner``.
         fidelity: How much smaller trials are than the trainings that decide: a mapping of the attributes
             of ``Scale``; None for no smaller.
+        inherit: Whether a trial's network begins with the weights of its nearest trained relative.
+        inherit_skips: Part of its training that it then skips, the beginning, 0 to 1.
 
     Attributes:
         scale: What ``fidelity`` says.
@@ -130,6 +133,8 @@ class Training:
         execution: Any,
         pruner: optuna.pruners.BasePruner,
         fidelity: Any = None,
+        inherit: bool = False,
+        inherit_skips: float = 0.5,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
@@ -140,6 +145,8 @@ class Training:
         if validation_images is not None:
             check_number("estimation.validation_images", validation_images, whole=True, at_least=1)
         check_number("estimation.batch_size", batch_size, whole=True, at_least=2)
+        check_one_of("estimation.inherit", inherit, (False, True))
+        check_number("estimation.inherit_skips", inherit_skips, at_least=0, below=1)
         check_one_of("estimation.device", device, ("auto", "cpu", "cuda", "mps"))
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not available.get(device, True):
@@ -151,6 +158,7 @@ class Training:
         self.device = device
         self.pruner = pruner
         self.scale = parse_scale(fidelity)
+        self.inherit, self.inherit_skips = inherit, inherit_skips
         self.executions = Executions()
         self.recipe = Recipe(
             optimizer=optimizer,
@@ -205,6 +213,7 @@ class Training:
         with_validation: bool = False,
         test: bool = False,
         checkpoint: Checkpoint | None = None,
+        parent: Parent | None = None,
     ) -> Classifier:
         """Build and train one network; the same arguments give the same weights on the same machine.
 
@@ -225,6 +234,8 @@ class Training:
             checkpoint: Where the state is kept after each epoch, and a training goes on that was left
                 there, computed as it was; callbacks then hear of the epochs that are left. None to
                 keep none.
+            parent: A trained relative whose weights it begins with, as far as they overlap; it then skips the
+                part ``inherit_skips`` of the training. None to begin anew.
         """
         stopwatch = stopwatch or Stopwatch()
         architecture, recipe = scale.network(architecture), replace(self.recipe, resolution=scale.resolution)
@@ -243,6 +254,8 @@ class Training:
                 request = self._request(
                     network, data, recipe, fidelity=fidelity, seed=seed, with_validation=with_validation
                 )
+                if parent is not None:
+                    request["parent"] = parent.number
                 state = checkpoint.read(request)
                 keeper = Keeper(checkpoint, request, feed.training, state)
         steps = fidelity.epochs * len(feed.training)
@@ -266,6 +279,9 @@ class Training:
             trainer = self._trainer(fidelity.epochs, [*callbacks, keeper] if keeper else callbacks)
             if keeper:
                 keeper.restore(trainer, module)
+            if parent is not None and not state:
+                inherit(network, parent, seed=seed)
+                begin_after(trainer, module, epochs=int(self.inherit_skips * fidelity.epochs))
         with execution.limited_threads():
             trainer.fit(module, datamodule=feed)
             if test and not trainer.should_stop:
