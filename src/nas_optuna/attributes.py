@@ -6,5 +6,5 @@ CURVE = "curve"
 KNOWN_VALUES = "known_values"
 # number of the stopped trial whose training this one takes up
 PROMOTES = "promotes"
-# number of the trial whose weights this one began with
-INHERITS = "inherits"
+# number of the trial whose weights this one began with, and how like its network is to that one's
+INHERITS, LIKENESS = "inherits", "likeness"

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from nas_optuna.attributes import CURVE, INHERITS, PROMOTES
+from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
@@ -38,6 +38,7 @@ from nas_optuna.space import Architecture, Space
 from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
 
 DUPLICATES = ("reuse", "retrain", "skip")
+INHERITANCE = {INHERITS, LIKENESS}
 WAIT_SECONDS = 0.2  # between two looks at a twin
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 
@@ -219,7 +220,8 @@ class Objective:
         epoch = EpochCallback(
             lambda number, accuracy: self.progress.epoch(number, accuracy, self.fidelity.epochs)
         )
-        parent = self._parent(trial, architecture)
+        goes_on = checkpoint is not None and checkpoint.path.is_file()
+        parent = None if goes_on else self._parent(trial, architecture)
         try:
             module = self.training.fit(
                 architecture,
@@ -260,20 +262,23 @@ class Objective:
         origin, seed = origin_of(trial), None
         if origin is not None and self.kept is not None:
             self.kept.hand_over(origin, trial.number)
-            seed = trial.study.get_trials(deepcopy=False)[origin].user_attrs.get("seed")
+            before = trial.study.get_trials(deepcopy=False)[origin].user_attrs
+            seed = before.get("seed")
+            for name in INHERITANCE & before.keys():
+                trial.set_user_attr(name, before[name])
         checkpoint = self.kept.checkpoint(trial.number) if self.kept is not None else None
         return derive_seed(self.seed, trial.number) if seed is None else seed, checkpoint
 
     def _parent(self, trial: optuna.Trial, architecture: Architecture) -> Parent | None:
-        """The relative whose weights a training begins with; one that is taken up has weights."""
-        if self.heirs is None or PROMOTES in trial.user_attrs:
+        """The relative whose weights a training begins with, if there is one."""
+        if self.heirs is None:
             return None
         with self.stopwatch.span("build"):
             relative = self.heirs.relative_of(architecture, trial.study)
         if relative is None:
             return None
         trial.set_user_attr(INHERITS, relative.parent.number)
-        trial.set_user_attr("inherited", round(relative.likeness, 4))
+        trial.set_user_attr(LIKENESS, round(relative.likeness, 4))
         return relative.parent
 
     def _curve(self, trial: optuna.Trial, measures: Measures) -> optuna.Trial | LearningCurve:

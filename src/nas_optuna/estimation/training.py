@@ -254,8 +254,6 @@ class Training:
                 request = self._request(
                     network, data, recipe, fidelity=fidelity, seed=seed, with_validation=with_validation
                 )
-                if parent is not None:
-                    request["parent"] = parent.number
                 state = checkpoint.read(request)
                 keeper = Keeper(checkpoint, request, feed.training, state)
         steps = fidelity.epochs * len(feed.training)
