@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import optuna
@@ -182,6 +183,9 @@ def test_search_with_inheritance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     heirs = [trial for trial in study.trials if INHERITS in trial.user_attrs]
     assert heirs
     assert all(min(trial.intermediate_values) == 2 for trial in heirs if trial.intermediate_values)
+    summary = json.loads((tmp_path / "study" / "summary.json").read_text())
+    reported = sum(1 for trial in heirs if trial.intermediate_values)
+    assert summary["inherited"] == {"networks": len(heirs), "epochs_skipped": reported}
     assert study.user_attrs["final"]["test"]["accuracy"] > 0.1
     # all weights but the winner's are gone
     assert not (tmp_path / "study" / "weights").exists()

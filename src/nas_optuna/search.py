@@ -259,6 +259,9 @@ class Search:
             )
         else:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
+        if heirs := summary["inherited"]["networks"]:
+            skipped = summary["inherited"]["epochs_skipped"]
+            say(f"{heirs} networks began with the weights of others and skipped {skipped} epochs")
         if text := self._timing.describe():
             say(text)
         if self._test:

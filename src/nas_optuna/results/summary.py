@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from nas_optuna.estimation import Objectives
+from nas_optuna.attributes import INHERITS
+from nas_optuna.estimation import Objectives, read_curve
 from nas_optuna.record import versions
 from nas_optuna.space import Architecture
 from nas_optuna.study import hide_password, is_feasible
@@ -32,6 +33,13 @@ def count_executions(study: optuna.Study) -> dict[str, int]:
     trials = study.get_trials(deepcopy=False)
     chosen = Counter(trial.user_attrs["execution"] for trial in trials if "execution" in trial.user_attrs)
     return dict(chosen.most_common())
+
+
+def count_inherited(study: optuna.Study) -> dict[str, int]:
+    """How many networks began with the weights of others, and how many epochs they skipped together."""
+    heirs = [trial for trial in study.get_trials(deepcopy=False) if INHERITS in trial.user_attrs]
+    curves = [read_curve(trial, study.directions).steps for trial in heirs]
+    return {"networks": len(heirs), "epochs_skipped": sum(steps[0] - 1 for steps in curves if steps)}
 
 
 def summarize(
@@ -58,6 +66,7 @@ def summarize(
         "limits": objectives.limits,
         "plan": study.user_attrs.get("plan"),
         "trials": count_trials(study),
+        "inherited": count_inherited(study),
         "executions": count_executions(study),
         "timing": {name: round(value, 2) for name, value in timing.items()},
         "best": _describe(*best) if best else None,
