@@ -24,7 +24,7 @@ def cost(name: str, value: float | None) -> str:
     """A cost without its unit."""
     if value is None:
         return NOTHING
-    return f"{value:.4g}" if name == "latency" else f"{value:,}"
+    return f"{value:.4g}" if name == "latency" else f"{value:,.0f}"
 
 
 def accuracy(value: float | None) -> str:
