@@ -32,7 +32,7 @@ HOSTILE = "<script>alert(1)</script> <img src=https://evil.example/x> [click](ja
 def finished() -> Iterator[Path]:
     """The folder of a search that was done, of six networks of which some were stopped."""
     folder = Path(tempfile.mkdtemp())
-    words = ["estimation.epochs=3", "n_trials=6", "estimation=halving", "strategy=random", "study_name=study"]
+    words = ["estimation.epochs=3", "n_trials=9", "estimation=median", "strategy=random", "study_name=study"]
     result = run_command("nas_optuna", *SHORT, *words, folder=folder)
     assert result.returncode == 0, result.stderr
     yield folder / "runs" / "study"
@@ -181,8 +181,8 @@ def test_report_says_the_command_and_one_that_repeats_it(finished: Path, tmp_pat
     assert given.split()[3:] == [
         *SHORT,
         "estimation.epochs=3",
-        "n_trials=6",
-        "estimation=halving",
+        "n_trials=9",
+        "estimation=median",
         "strategy=random",
         "study_name=study",
     ]

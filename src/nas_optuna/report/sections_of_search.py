@@ -125,8 +125,8 @@ def decisions(facts: Facts, drawn: Figures) -> Section:
         parts.append(Figure("importance", drawn["importance"], caption, Table(("decision", "share"), rows)))
     if "kinds" in drawn:
         caption = (
-            "How many networks have which layer at which depth: in the best quarter, and, paler, in all that "
-            "were trained to the end. Bars get lower where fewer networks are so deep."
+            "How many networks have which layer at which depth: above those of the best quarter, below all "
+            "that were trained to the end. Bars get lower where fewer networks are so deep."
         )
         parts.append(Figure("kinds", drawn["kinds"], caption))
     return Section("What made networks good", parts)
