@@ -32,7 +32,7 @@ def draw_evaluations(facts: Facts) -> go.Figure | None:
                 x=list(range(1, len(lucky) + 1)),
                 y=short(lucky),
                 mode="lines",
-                name=f"best of n random networks (mean over draws from this study's own {len(lucky)})",
+                name="the best of as many random networks",
                 line={"color": GREY, "dash": "dash", "width": 2},
             )
         )
