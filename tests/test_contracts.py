@@ -134,6 +134,7 @@ def test_every_estimation_searches_and_reports_curves(
 
 
 ALLOWED = {
+    "artifacts": {"space"},
     "attributes": set(),
     "errors": set(),
     "files": set(),
@@ -151,7 +152,17 @@ ALLOWED = {
     "results": {"attributes", "errors", "files", "space", "data", "estimation", "study", "interrupt"},
     "latency": {"cores", "errors", "estimation", "export", "files", "space"},
     "kept": {"attributes", "estimation", "study"},
-    "objective": {"attributes", "data", "description", "estimation", "kept", "latency", "space", "study"},
+    "objective": {
+        "artifacts",
+        "attributes",
+        "data",
+        "description",
+        "estimation",
+        "kept",
+        "latency",
+        "space",
+        "study",
+    },
     "limits": {"errors", "estimation", "space"},
     "prepare": {
         "configuration",
@@ -169,6 +180,7 @@ ALLOWED = {
         "study",
     },
     "worker": {
+        "artifacts",
         "configuration",
         "cores",
         "data",
@@ -180,9 +192,21 @@ ALLOWED = {
         "study",
     },
     "crew": {"worker"},
+    "dashboard": {
+        "artifacts",
+        "configuration",
+        "errors",
+        "estimation",
+        "reopen",
+        "report",
+        "space",
+        "study",
+    },
     "search": {
+        "artifacts",
         "cores",
         "crew",
+        "dashboard",
         "errors",
         "estimation",
         "files",
@@ -219,7 +243,7 @@ ALLOWED = {
     },
     "survey": {"configuration", "data", "errors", "estimation", "latency", "limits", "prepare", "space"},
     "exporter": {"configuration", "data", "errors", "export", "files", "reopen", "results", "space"},
-    "cli": {"errors", "exporter", "interrupt", "retrain", "search", "survey"},
+    "cli": {"dashboard", "errors", "exporter", "interrupt", "retrain", "search", "survey"},
     "train": {"cli"},
     "__main__": {"cli"},
     "__init__": {"space"},

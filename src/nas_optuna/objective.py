@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
+from nas_optuna.artifacts import TrialArtifacts
 from nas_optuna.attributes import CURVE, PROMOTES
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
@@ -79,6 +80,7 @@ class Objective:
         stopwatch: Told what the time of a trial goes into.
         latency: Measures it before the training; None where nothing asks for it, or a table knows it.
         kept: Trainings that may be taken up; None for none.
+        artifacts: Gives trained trials their diagram and curve; None for none.
     """
 
     space: Space
@@ -93,6 +95,7 @@ class Objective:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     latency: LatencyMeter | None = None
     kept: Kept | None = None
+    artifacts: TrialArtifacts | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
@@ -233,6 +236,9 @@ class Objective:
             garbage_collection_cuda()
             return self._infeasible(trial, measures, "out of memory", trained=1.0)
         trial.set_user_attr("execution", str(module.execution))
+        if self.artifacts is not None:
+            with self.stopwatch.span("show"):
+                self.artifacts.show(trial, architecture, pruning.curve)
         if checkpoint is not None and not pruning.pruned and module.stopped != INTERRUPTED:
             checkpoint.remove()
         if module.diverged:

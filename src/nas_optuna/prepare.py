@@ -61,6 +61,7 @@ class Parts:
         latency: Measures it; None where nothing asks for it, or a table knows it.
         study: With its sampler and pruner.
         kept: Trainings that may be taken up; None for none.
+        dashboard: Whether trials and study get what a dashboard shows beside values.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
@@ -81,6 +82,7 @@ class Parts:
     latency: LatencyMeter | None
     study: optuna.Study
     kept: Kept | None
+    dashboard: bool
     workers: int
     worker_config: dict[str, Any]
 
@@ -100,6 +102,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     check_number("seed", config.seed, whole=True, at_least=0)
     check_one_of("duplicates", config.duplicates, DUPLICATES)
     check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
+    if not isinstance(config.dashboard, bool):
+        raise InputError(f"dashboard: {config.dashboard!r} must be true or false.")
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -185,6 +189,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         latency=latency,
         study=study,
         kept=make_kept(folder, config.checkpoints, training),
+        dashboard=config.dashboard,
         workers=workers,
         worker_config=worker_config,
     )

@@ -142,8 +142,8 @@ def reopen(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    address = str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
-    study = _find(address, study_name, folder)
+    address = address_of(folder, storage)
+    study = find_study(folder, storage=storage, study_name=study_name)
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
     check_targets(kept, allow=allow)
@@ -171,6 +171,33 @@ def reopen(
     return reopened
 
 
+def address_of(folder: Path, storage: str | None) -> str:
+    """Address of a study's database; None for ``study.db`` in its folder."""
+    return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
+
+
+def find_study(folder: Path, *, storage: str | None = None, study_name: str | None = None) -> optuna.Study:
+    """The study of a folder, whatever it has found; see ``reopen`` for the arguments.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    address = address_of(folder, storage)
+    if _is_missing(address):
+        raise InputError(
+            f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
+            "folder of a search, such as runs/NAME, and storage=... if its study is kept elsewhere."
+        )
+    backend = open_storage(address)
+    names = optuna.get_all_study_names(backend)
+    if not names or (study_name is None and len(names) > 1) or (study_name and study_name not in names):
+        raise InputError(
+            f"study_name: {study_name!r} is not the one study to open: {hide_password(address)} has "
+            f"{', '.join(map(repr, names)) or 'none'}. Give study_name=... as it is there."
+        )
+    return optuna.load_study(study_name=study_name or names[0], storage=backend)
+
+
 def overrides_of(config: DictConfig) -> dict[str, Any]:
     """What a command's configuration changes of a study's: where the data is, the device, the cache."""
     groups = {group: plain(config, group) or {} for group in ("data", "estimation")}
@@ -188,22 +215,6 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
             f"{group}: the study's configuration says {type(built).__name__}, which does not belong there."
         )
     return built
-
-
-def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
-    if _is_missing(address):
-        raise InputError(
-            f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
-            "folder of a search, such as runs/NAME, and storage=... if its study is kept elsewhere."
-        )
-    backend = open_storage(address)
-    names = optuna.get_all_study_names(backend)
-    if not names or (name is None and len(names) > 1) or (name is not None and name not in names):
-        raise InputError(
-            f"study_name: {name!r} is not the one study to open: {hide_password(address)} has "
-            f"{', '.join(map(repr, names)) or 'none'}. Give study_name=... as it is there."
-        )
-    return optuna.load_study(study_name=name or names[0], storage=backend)
 
 
 def _is_missing(address: str) -> bool:

@@ -11,8 +11,10 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.artifacts import make_artifacts
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
+from nas_optuna.dashboard import Fresh
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import FULL, Fidelity, Table, may_prune, plan_final
 from nas_optuna.files import to_json, write_file
@@ -103,6 +105,8 @@ class Search:
         self.display.say(self._describe_plan())
         if self._parts.limits:
             self.display.say(self._parts.limits)
+        self._fresh = self._make_fresh() if self._parts.dashboard else None
+        self._said: set[str] = set()
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
@@ -166,6 +170,12 @@ class Search:
         self._after(self._study.get_trials(deepcopy=False)[number])
         self._timing.add(number, seconds)
 
+    def say(self, text: str) -> None:
+        """A worker has something to say; what others said is not said again."""
+        if text not in self._said:
+            self.display.say(text)
+        self._said.add(text)
+
     def died(self, exit_code: int | None, *, worker: int, starts_again: bool) -> None:
         """A worker's process ended unasked: what it had begun is queued again."""
         lost = sweep_dead(self._study)
@@ -186,6 +196,13 @@ class Search:
             duplicates=self._parts.duplicates,
             latency=self._parts.latency,
             kept=self._parts.kept,
+            artifacts=make_artifacts(
+                self._parts.folder,
+                self._parts.dashboard,
+                input_shape=self._parts.data.input_shape,
+                classes=len(self._parts.data.classes),
+                say=self.say,
+            ),
         )
         while self.may_start(asking=0):
             trial, seconds = run_trial(self._study, objective)
@@ -257,6 +274,8 @@ class Search:
             )
         else:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
+        if self._fresh is not None:
+            self._fresh.finish()
         if text := self._timing.describe():
             say(text)
         if self._test:
@@ -264,7 +283,16 @@ class Search:
             if not isinstance(self._parts.training, Table):
                 say(f"the trained network: {self._parts.folder / 'final'}")
         say(f"summary: {self._parts.folder / 'summary.json'}")
-        say(f"look at the study: {dashboard_command(self._parts.storage)}")
+        say(f"look at the study: {dashboard_command(self._parts.folder, self._parts.storage)}")
+
+    def _make_fresh(self) -> Fresh:
+        return Fresh(
+            self._study,
+            objectives=self._objectives,
+            space=self._parts.space,
+            folder=self._parts.folder,
+            say=self.display.say,
+        )
 
     def _describe_plan(self) -> str:
         plan, settings, timeout = self._parts.plan, self._parts.settings, self._parts.budget.timeout
@@ -293,6 +321,8 @@ class Search:
             self._parts.kept.tidy(study)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
         self._remember_seconds()
+        if self._fresh is not None:
+            self._fresh.after_trial()
         trials = study.get_trials(deepcopy=False)
         last = trials[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all("error" in failed.user_attrs for failed in last):
