@@ -34,6 +34,7 @@ from nas_optuna.kept import Kept, make_kept
 from nas_optuna.latency import LATENCY, LatencyMeter, LatencySettings, make_meter
 from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
+from nas_optuna.record import remember_data, remember_run
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
 from nas_optuna.study import Budget, check_same, keep_configuration, open_study, sweep_dead
@@ -172,6 +173,13 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     _enqueue(study, seeds)
     worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
     keep_configuration(study, worker_config)
+    remember_data(study, data)
+    remember_run(
+        study,
+        seconds=time.monotonic() - started,
+        budget={**asdict(budget), "workers": workers},
+        device=open_training.torch_device,
+    )
     return Parts(
         budget=budget,
         seed=config.seed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation import EXECUTIONS_FILE, Estimator, Executions, Fidelity, Objectives
 from nas_optuna.objective import rebuild
 from nas_optuna.prepare import fingerprint
-from nas_optuna.results import FINAL, front
+from nas_optuna.results import front, ranking
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import CONFIGURATION, check_same, hide_password, is_feasible, open_storage
 from nas_optuna.targets import check_targets
@@ -77,15 +76,8 @@ class Reopened:
         return front(self.study, self.objectives)
 
     def ranking(self) -> list[FrozenTrial]:
-        """The front, first those that were compared with fresh seeds, by their means; the winner leads."""
-        number = self.study.user_attrs.get(FINAL, {}).get("test", {}).get("number")
-
-        def key(trial: FrozenTrial) -> tuple[bool, bool, float]:
-            fresh = self.study.user_attrs.get(f"fresh:{trial.number}")
-            known = statistics.mean(fresh) if fresh else self.objectives.accuracy(trial)
-            return trial.number == number, bool(fresh), known
-
-        return sorted(self.front(), key=key, reverse=True)
+        """See ``results.ranking``."""
+        return ranking(self.study, self.objectives)
 
     def ranked(self, rank: int) -> FrozenTrial:
         """The network of a rank, from 1.

@@ -9,10 +9,10 @@ from pathlib import Path
 import optuna
 
 from nas_optuna.artifacts import ARTIFACTS, Store, attach, draw_curve
+from nas_optuna.estimation import Objectives
 from nas_optuna.report.facts import Facts, gather
 from nas_optuna.space import Space
 from nas_optuna.space.diagram import draw
-from nas_optuna.estimation import Objectives
 
 
 class _Turn:

@@ -1,4 +1,4 @@
-"""Figures of a study as optuna-dashboard keeps and shows them: on its own ground, light or dark."""
+"""Figures of a study as optuna-dashboard keeps and shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from optuna_dashboard import save_plotly_graph_object
 from nas_optuna.report.facts import Facts
 from nas_optuna.report.figures import figures
 
-INK, GRID, CLEAR = "#7f8894", "rgba(127, 136, 148, 0.25)", "rgba(0, 0, 0, 0)"
+# the dashboard shows each in half of its width, 450 pixels high, and no name
+HEIGHT, TOP = 440, 96
+TITLES = {
+    "front": "Accuracy and cost",
+    "seconds": "Accuracy over time",
+    "evaluations": "Accuracy over networks trained",
+    "curves": "Learning curves",
+    "importance": "Importance of each decision",
+    "kinds": "Layers by depth",
+    "time": "Where the time went",
+}
 
 
 def save_figures(study: optuna.Study, facts: Facts, *, saved: Mapping[str, str]) -> dict[str, str]:
@@ -28,23 +38,19 @@ def save_figures(study: optuna.Study, facts: Facts, *, saved: Mapping[str, str])
     """
     digests = {}
     for name, figure in figures(facts).items():
+        fit(name, figure)
         digests[name] = hashlib.sha256(str(figure.to_json()).encode()).hexdigest()
         if digests[name] != saved.get(name):
-            save_plotly_graph_object(study, on_any_ground(figure), graph_object_id=name)
+            save_plotly_graph_object(study, figure, graph_object_id=name)
     return digests
 
 
-def on_any_ground(figure: go.Figure) -> go.Figure:
-    """Make a figure legible in the dashboard's light and dark mode: it does not tell a figure which."""
-    # a template is thousands of characters in the study, and its colours are for light grounds
+def fit(name: str, figure: go.Figure) -> None:
+    """Give a figure a title and the height of its place."""
+    group, _, of = name.partition("-")
+    title = TITLES.get(group, group) + (f": {of}" if of else "")
     figure.update_layout(
-        template=None,
-        paper_bgcolor=CLEAR,
-        plot_bgcolor=CLEAR,
-        font={"color": INK},
-        legend={"bgcolor": CLEAR},
+        title={"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 17}},
+        height=HEIGHT,
+        margin={"t": TOP},
     )
-    lines = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": INK}
-    figure.update_xaxes(**lines)
-    figure.update_yaxes(**lines)
-    return figure

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from omegaconf import DictConfig
@@ -21,6 +22,9 @@ from nas_optuna.dashboard.window import with_large_pictures
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.reopen import address_of, find_study, reopen
 from nas_optuna.study import open_storage
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 RUNS = Path("runs")
 
@@ -118,7 +122,7 @@ class _Quiet(WSGIRequestHandler):
         """A request is nothing to tell of."""
 
 
-def _bind(address: Address, application: object) -> WSGIServer:
+def _bind(address: Address, application: WSGIApplication) -> WSGIServer:
     try:
         return make_server(
             address.host, address.port, application, server_class=_Server, handler_class=_Quiet

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # It shows each artifact on a card of 200 x 150 pixels. A diagram needs its width; text of figures follows
 # the page's colour.
@@ -14,23 +17,24 @@ STYLE = b"""<style>
 </style>"""
 PAGES = "/dashboard"
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-
-def with_large_pictures(application: Application) -> Application:
+def with_large_pictures(application: WSGIApplication) -> WSGIApplication:
     """The dashboard, its pages with a style of ours; all else passes as it is."""
 
-    def styled(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def styled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not environ.get("PATH_INFO", "").startswith(PAGES):
             return application(environ, start_response)
+        answer: dict[str, Any] = {}
+
+        def keep(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
+            answer.update(status=status, headers=headers)
+            return lambda _: None
+
         # "not modified" would let the browser show a page that it has from elsewhere
         asked = {name: value for name, value in environ.items() if not name.startswith("HTTP_IF_")}
-        answer: list[Any] = []
-        parts = application(asked, lambda *given: answer.append(given))
-        body = b"".join(parts).replace(b"</head>", STYLE + b"</head>", 1)
-        status, headers, *_ = answer[0]
-        kept = [(name, value) for name, value in headers if name.lower() not in ("content-length", "etag")]
-        start_response(status, [*kept, ("Content-Length", str(len(body)))])
-        return [body] if environ.get("REQUEST_METHOD") != "HEAD" else []
+        body = b"".join(application(asked, keep)).replace(b"</head>", STYLE + b"</head>", 1)
+        kept = [pair for pair in answer["headers"] if pair[0].lower() not in ("content-length", "etag")]
+        start_response(answer["status"], [*kept, ("Content-Length", str(len(body)))])
+        return [body]
 
     return styled

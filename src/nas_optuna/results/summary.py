@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,16 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from nas_optuna.estimation import Objectives
+from nas_optuna.record import versions
 from nas_optuna.space import Architecture
 from nas_optuna.study import hide_password, is_feasible
 
 Found = Sequence[tuple[FrozenTrial, Architecture]]
 
-PACKAGES = ("nas-optuna", "optuna", "torch", "torchvision", "pytorch-lightning", "hydra-core")
-
 
 def count_trials(study: optuna.Study) -> dict[str, int]:
     """Each finished trial in one of five groups: complete, pruned, failed, infeasible, reused."""
-    counts = Counter(map(_group, study.get_trials(deepcopy=False)))
+    counts = Counter(map(group_of, study.get_trials(deepcopy=False)))
     return {name: counts[name] for name in ("complete", "pruned", "failed", "infeasible", "reused")}
 
 
@@ -57,7 +54,7 @@ def summarize(
         "storage": hide_password(storage),
         "seconds": round(seconds, 2),
         "seed": seed,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "objectives": objectives.directions,
         "limits": objectives.limits,
         "plan": study.user_attrs.get("plan"),
@@ -107,7 +104,8 @@ def as_typed(name: str) -> str:
     return str(beside_python.relative_to(Path.cwd()) if inside else beside_python)
 
 
-def _group(trial: FrozenTrial) -> str:
+def group_of(trial: FrozenTrial) -> str:
+    """Which of the groups of ``count_trials`` it is in; ``unfinished`` for none."""
     if "reused" in trial.user_attrs:
         return "reused"
     if trial.state == TrialState.COMPLETE:
