@@ -41,9 +41,12 @@ class Store:
         path = self.folder / artifact_id
         if path.parent != self.folder or path.name in ("", ".", ".."):
             raise ValueError(f"artifact_id: {artifact_id!r} must be a name without slashes.")
+        written = Path(str(getattr(content_body, "name", "")))
         try:
-            os.link(str(getattr(content_body, "name", "")), path)
-        except OSError:  # not a file of ours, or a file system without links
+            if written.parent.parent != self.folder:
+                raise OSError("not a file of ours")
+            os.link(written, path)
+        except OSError:  # or a file system without links
             _copy(content_body, path)
 
 

@@ -14,6 +14,9 @@ from nas_optuna.report.facts import Facts, gather
 from nas_optuna.space import Space
 from nas_optuna.space.diagram import draw
 
+NOTE_SHARE, FIGURES_SHARE = 0.001, 0.005  # of the time, at most
+NOTE_SECONDS, FIGURES_SECONDS = 0.03, 0.5  # that the first one takes, as far as can be said before
+
 
 class _Turn:
     """Says when something is due that shall take no more than a share of the time.
@@ -60,8 +63,8 @@ class Fresh:
         self._objectives, self._space, self._folder = objectives, space, folder
         self._say = say
         self._has_said = False
-        self._note = _Turn(share=0.001, guess=0.03)
-        self._figures = _Turn(share=0.005, guess=1.5)
+        self._note = _Turn(share=NOTE_SHARE, guess=NOTE_SECONDS)
+        self._figures = _Turn(share=FIGURES_SHARE, guess=FIGURES_SECONDS)
         self._saved: dict[str, str] = {}
 
     def after_trial(self) -> None:
