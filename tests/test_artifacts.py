@@ -18,7 +18,7 @@ from optuna.artifacts import (
 )
 from optuna.trial import FrozenTrial
 
-from nas_optuna.artifacts import Store, TrialArtifacts, attach, draw_curve, list_names, tabulate_curve
+from nas_optuna.artifacts import Store, TrialArtifacts, attach, draw_curve, tabulate_curve
 from nas_optuna.artifacts import trial as of_trials
 from nas_optuna.search import search
 from nas_optuna.space import Architecture, Block, Stem
@@ -164,7 +164,7 @@ def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
         attach(store, {name: "text"}, trial)
     with pytest.raises(ValueError, match="without slashes"):
         store.write(name, io.BytesIO(b"text"))
-    assert not list_names(trial)
+    assert not get_all_artifact_meta(trial)
     assert [path.name for path in tmp_path.iterdir()] == ["artifacts"]
 
 
@@ -185,13 +185,6 @@ def test_a_file_from_elsewhere_is_copied(tmp_path: Path) -> None:
     name = upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
     path.write_text("changed")
     assert (store.folder / name).read_text() == "as it was"
-
-
-def test_files_of_a_study_are_added_once(tmp_path: Path) -> None:
-    study = optuna.create_study()
-    first = attach(Store(tmp_path), {"winner.svg": "<svg/>"}, study, new=True)
-    assert attach(Store(tmp_path), {"winner.svg": "<svg/>"}, study, new=True) == first
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ def test_note_shows_the_winner(reopened: Reopened) -> None:
         assert (reopened.folder / "artifacts" / names[name]).is_file()
 
 
+def test_pictures_are_added_once_and_again_where_they_were_deleted(reopened: Reopened) -> None:
+    def names() -> list[str]:
+        return sorted(meta.filename for meta in get_all_artifact_meta(reopened.study))
+
+    before = names()
+    make_fresh(reopened).finish()
+    assert names() == before
+    for artifact in reopened.study.user_attrs["pictures"].values():
+        (reopened.folder / "artifacts" / artifact).unlink()
+    make_fresh(reopened).finish()
+    for artifact in reopened.study.user_attrs["pictures"].values():
+        assert (reopened.folder / "artifacts" / artifact).is_file()
+
+
 def test_every_network_of_the_ranking_stands_in_the_note(reopened: Reopened) -> None:
     note = get_note(reopened.study)
     for trial in reopened.ranking():
@@ -145,6 +159,18 @@ def test_failure_is_one_line_and_ends_nothing(reopened: Reopened) -> None:
     kept.finish()
     assert len(said) == 1
     assert said[0].startswith("the dashboard's note and figures rest (KeyError: ")
+
+
+def test_note_is_written_where_there_is_no_place_for_pictures(reopened: Reopened) -> None:
+    said: list[str] = []
+    shutil.rmtree(reopened.folder / "artifacts")
+    (reopened.folder / "artifacts").write_text("in the way")
+    reopened.study.set_user_attr("seconds", 7200)
+    make_fresh(reopened, say=said.append).finish()
+    assert len(said) == 1
+    note = get_note(reopened.study)
+    assert "2 h 0 min" in note
+    assert "![" not in note
 
 
 def test_nothing_is_due_before_its_share_of_the_time_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What a trial shows of itself in a dashboard: its network and its learning curve, as files of Optuna's."""
 
 from nas_optuna.artifacts.curve import draw_curve, tabulate_curve
-from nas_optuna.artifacts.store import ARTIFACTS, Store, attach, list_names
+from nas_optuna.artifacts.store import ARTIFACTS, Store, attach
 from nas_optuna.artifacts.trial import TrialArtifacts, make_artifacts
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "TrialArtifacts",
     "attach",
     "draw_curve",
-    "list_names",
     "make_artifacts",
     "tabulate_curve",
 ]

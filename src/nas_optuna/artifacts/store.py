@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
 ARTIFACTS = "artifacts"  # a folder in a study's own
 
@@ -50,16 +50,13 @@ class Store:
             _copy(content_body, path)
 
 
-def attach(
-    store: Store, files: dict[str, str], to: optuna.Trial | optuna.Study, *, new: bool = False
-) -> dict[str, str]:
+def attach(store: Store, files: dict[str, str], to: optuna.Trial | optuna.Study) -> dict[str, str]:
     """Add text files to a running trial or to a study.
 
     Args:
         store: Takes them.
         files: Content by file name, a name without slashes.
         to: Whom they belong to.
-        new: Whether names that it has are left out.
 
     Returns:
         Ids of the artifacts by name.
@@ -67,22 +64,15 @@ def attach(
     Raises:
         OSError: There is no room, or no right to write.
     """
-    known = list_names(to) if new else {}
     store.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.folder, prefix=".") as folder:
-        paths = {name: _inside(Path(folder), name) for name in files if name not in known}
+        paths = {name: _inside(Path(folder), name) for name in files}
         for name, path in paths.items():
             path.write_text(files[name], encoding="utf-8")
-        added = {
+        return {
             name: upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to)
             for name, path in paths.items()
         }
-    return {**known, **added}
-
-
-def list_names(of: optuna.Trial | optuna.Study) -> dict[str, str]:
-    """Ids of the artifacts that a trial or a study has, by file name."""
-    return {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(of)}
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -93,6 +83,9 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _copy(content: BinaryIO, path: Path) -> None:
     part = path.with_name(f".{path.name}")
-    with part.open("wb") as file:
-        shutil.copyfileobj(content, file)
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            shutil.copyfileobj(content, file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

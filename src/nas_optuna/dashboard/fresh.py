@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import optuna
@@ -14,6 +14,7 @@ from nas_optuna.report.facts import Facts, gather
 from nas_optuna.space import Space
 from nas_optuna.space.diagram import draw
 
+PICTURES = "pictures"  # user attribute of the study: ids of its artifacts by file name
 NOTE_SHARE, FIGURES_SHARE = 0.001, 0.005  # of the time, at most
 NOTE_SECONDS, FIGURES_SECONDS = 0.03, 0.5  # that the first one takes, as far as can be said before
 
@@ -76,8 +77,11 @@ class Fresh:
 
     def finish(self) -> None:
         """Refresh all, with pictures of the winner."""
+        pictures: dict[str, str] = {}
         self._refresh(self._write_figures, self._figures)
-        self._refresh(lambda: self._write_note(with_pictures=True), self._note)
+        # the note says all the same where there is no place for pictures
+        self._refresh(lambda: pictures.update(self._pictures()), self._note)
+        self._refresh(lambda: self._write_note(pictures), self._note)
 
     def _refresh(self, write: Callable[[], None], turn: _Turn) -> None:
         started = time.monotonic()
@@ -93,37 +97,44 @@ class Fresh:
     def _gather(self) -> Facts:
         return gather(self._study, objectives=self._objectives, space=self._space, folder=self._folder)
 
-    def _write_note(self, *, with_pictures: bool = False) -> None:
-        from nas_optuna.dashboard.note import write_note  # brings a web server along
-
-        facts = self._gather()
-        write_note(self._study, facts, self._pictures(facts) if with_pictures else {})
-
-    def _pictures(self, facts: Facts) -> dict[str, str]:
-        """The winner as artifacts of the study: by what they show, their addresses in the dashboard."""
-        from optuna_dashboard.artifact import get_artifact_path
-
-        winner = facts.winner
-        if winner is None or not facts.input_shape:
-            return {}
-        files = {
-            f"trial-{winner.number}-network.svg": draw(
-                facts.architecture(winner), input_shape=facts.input_shape, classes=facts.classes
-            )
-        }
-        if winner.curve:
-            title = f"trial {winner.number}: validation accuracy by epoch"
-            files[f"trial-{winner.number}-curve.svg"] = draw_curve(winner.curve, title=title)
-        ids = attach(Store(self._folder / ARTIFACTS), files, self._study, new=True)
-        words = {"network": "network.svg", "curve": "curve.svg"}
-        return {
-            word: get_artifact_path(self._study, ids[name])
-            for word, end in words.items()
-            for name in files
-            if name.endswith(end)
-        }
-
     def _write_figures(self) -> None:
         from nas_optuna.dashboard.plots import save_figures  # brings plotly along
 
         self._saved = save_figures(self._study, self._gather(), saved=self._saved)
+
+    def _write_note(self, pictures: Mapping[str, str] | None = None) -> None:
+        from nas_optuna.dashboard.note import write_note  # brings a web server along
+
+        write_note(self._study, self._gather(), pictures or {})
+
+    def _pictures(self) -> dict[str, str]:
+        """The winner as artifacts of the study: by what they show, their addresses in the dashboard."""
+        from optuna_dashboard.artifact import get_artifact_path
+
+        facts = self._gather()
+        winner = facts.winner
+        if winner is None or not facts.input_shape:
+            return {}
+        network = facts.architecture(winner)
+        drawn = {"network": draw(network, input_shape=facts.input_shape, classes=facts.classes)}
+        if winner.curve:
+            title = f"trial {winner.number}: validation accuracy by epoch"
+            drawn["curve"] = draw_curve(winner.curve, title=title)
+        names = {what: f"trial-{winner.number}-{what}.svg" for what in drawn}
+        ids = self._keep({names[what]: text for what, text in drawn.items()})
+        return {what: get_artifact_path(self._study, ids[name]) for what, name in names.items()}
+
+    def _keep(self, files: dict[str, str]) -> dict[str, str]:
+        """Ids of files as the study's artifacts; those that it has already are not added again."""
+        store = Store(self._folder / ARTIFACTS)
+        known: dict[str, str] = self._study.user_attrs.get(PICTURES, {})
+        # one that was deleted in the dashboard is made again
+        missing = {
+            name: text
+            for name, text in files.items()
+            if name not in known or not (store.folder / known[name]).is_file()
+        }
+        if missing:
+            known = {**known, **attach(store, missing, self._study)}
+            self._study.set_user_attr(PICTURES, known)
+        return known
