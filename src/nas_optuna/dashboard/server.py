@@ -69,7 +69,7 @@ def show_study(config: DictConfig) -> None:
     study = find_study(folder, storage=config.storage, study_name=config.study_name)
     backend = open_storage(address_of(folder, config.storage))
     application = with_large_pictures(wsgi(backend, artifact_store=Store(folder / ARTIFACTS)))
-    with _bind(address, application) as server:
+    with bind(address, application) as server:
         _refresh(config, folder, say)
         if not address.is_local:
             say(f"warning: whoever reaches {address.host} can delete studies here: it asks for no password")
@@ -122,7 +122,12 @@ class _Quiet(WSGIRequestHandler):
         """A request is nothing to tell of."""
 
 
-def _bind(address: Address, application: WSGIApplication) -> WSGIServer:
+def bind(address: Address, application: WSGIApplication) -> WSGIServer:
+    """A server that waits for requests once it is told to serve.
+
+    Raises:
+        InputError: The address is taken, or not one of this machine.
+    """
     try:
         return make_server(
             address.host, address.port, application, server_class=_Server, handler_class=_Quiet

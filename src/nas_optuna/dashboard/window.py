@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # It shows each artifact on a card of 200 x 150 pixels. A diagram needs its width; text of figures follows
 # the page's colour.
 STYLE = b"""<style>
-.MuiCard-root:has(img.MuiCardMedia-img) { width: min(760px, 100%) !important; }
+.MuiCard-root:has(> .MuiBox-root > img.MuiCardMedia-img) { width: min(760px, 100%) !important; }
 .MuiBox-root:has(> img.MuiCardMedia-img) { height: auto !important; }
 [id^="user-defined-plot:"] text { fill: currentColor !important; }
 </style>"""
