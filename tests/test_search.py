@@ -51,6 +51,8 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert sorted(path.name for path in folder.iterdir()) == [
         "artifacts",
         "final",
+        "report.html",
+        "report.md",
         "study.db",
         "summary.json",
         "timing.json",

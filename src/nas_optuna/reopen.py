@@ -111,6 +111,58 @@ class Reopened:
         return trial
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """What is needed to read a study that has found something, and no more.
+
+    Attributes:
+        study: The study.
+        objectives, space: Built from the groups of their names.
+        folder: Where everything of the study lies.
+    """
+
+    study: optuna.Study
+    objectives: Objectives
+    space: Space
+    folder: Path
+
+
+def recall(
+    study_dir: str | Path,
+    *,
+    storage: str | None = None,
+    study_name: str | None = None,
+    allow: Sequence[str] = (),
+) -> Recalled:
+    """Open a study to be read: neither its data nor what trained it is needed.
+
+    Args:
+        study_dir, storage, study_name: See ``reopen``.
+        allow: Modules outside nas_optuna whose code its space may name.
+
+    Raises:
+        InputError: There is no such study, it found nothing, or it can't be used here.
+    """
+    folder = Path(study_dir).expanduser()
+    study = _find(address_of(storage, folder), study_name, folder)
+    kept = _read(study)
+    named = {group: kept[group] for group in ("space", "objective")}
+    check_targets(named, allow=allow)
+    config = OmegaConf.create(named)
+    recalled = Recalled(study, _build(Objectives, config, "objective"), build_space(config), folder)
+    _check_found(study, recalled.objectives)
+    return recalled
+
+
+def find_study(folder: Path, *, storage: str | None = None, study_name: str | None = None) -> optuna.Study:
+    """The study of a folder, whatever it found; see ``reopen`` for the arguments.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    return _find(address_of(storage, folder), study_name, folder)
+
+
 def reopen(
     study_dir: str | Path,
     *,
@@ -134,8 +186,8 @@ def reopen(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    address = address_of(folder, storage)
-    study = find_study(folder, storage=storage, study_name=study_name)
+    address = address_of(storage, folder)
+    study = _find(address, study_name, folder)
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
     check_targets(kept, allow=allow)
@@ -155,39 +207,8 @@ def reopen(
         seed=config.seed,
         folder=folder,
     )
-    if not reopened.front():
-        raise InputError(
-            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
-            "its limits. Let the search go on first."
-        )
+    _check_found(study, reopened.objectives)
     return reopened
-
-
-def address_of(folder: Path, storage: str | None) -> str:
-    """Address of a study's database; None for ``study.db`` in its folder."""
-    return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
-
-
-def find_study(folder: Path, *, storage: str | None = None, study_name: str | None = None) -> optuna.Study:
-    """The study of a folder, whatever it has found; see ``reopen`` for the arguments.
-
-    Raises:
-        InputError: There is no such study.
-    """
-    address = address_of(folder, storage)
-    if _is_missing(address):
-        raise InputError(
-            f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
-            "folder of a search, such as runs/NAME, and storage=... if its study is kept elsewhere."
-        )
-    backend = open_storage(address)
-    names = optuna.get_all_study_names(backend)
-    if not names or (study_name is None and len(names) > 1) or (study_name and study_name not in names):
-        raise InputError(
-            f"study_name: {study_name!r} is not the one study to open: {hide_password(address)} has "
-            f"{', '.join(map(repr, names)) or 'none'}. Give study_name=... as it is there."
-        )
-    return optuna.load_study(study_name=study_name or names[0], storage=backend)
 
 
 def overrides_of(config: DictConfig) -> dict[str, Any]:
@@ -207,6 +228,35 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
             f"{group}: the study's configuration says {type(built).__name__}, which does not belong there."
         )
     return built
+
+
+def address_of(storage: str | None, folder: Path) -> str:
+    """Address of a study's database; without ``storage`` it is ``study.db`` in the study's folder."""
+    return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
+
+
+def _check_found(study: optuna.Study, objectives: Objectives) -> None:
+    if not front(study, objectives):
+        raise InputError(
+            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
+            "its limits. Let the search go on first."
+        )
+
+
+def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
+    if _is_missing(address):
+        raise InputError(
+            f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
+            "folder of a search, such as runs/NAME, and storage=... if its study is kept elsewhere."
+        )
+    backend = open_storage(address)
+    names = optuna.get_all_study_names(backend)
+    if not names or (name is None and len(names) > 1) or (name is not None and name not in names):
+        raise InputError(
+            f"study_name: {name!r} is not the one study to open: {hide_password(address)} has "
+            f"{', '.join(map(repr, names)) or 'none'}. Give study_name=... as it is there."
+        )
+    return optuna.load_study(study_name=name or names[0], storage=backend)
 
 
 def _is_missing(address: str) -> bool:

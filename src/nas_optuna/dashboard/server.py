@@ -20,7 +20,7 @@ from nas_optuna.configuration import plain
 from nas_optuna.dashboard.fresh import Fresh
 from nas_optuna.dashboard.window import with_large_pictures
 from nas_optuna.errors import InputError, check_number
-from nas_optuna.reopen import address_of, find_study, reopen
+from nas_optuna.reopen import address_of, find_study, recall
 from nas_optuna.study import open_storage
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show_study(config: DictConfig) -> None:
     address = Address(str(config.host), config.port)
     folder = newest(RUNS) if config.study_dir is None else Path(str(config.study_dir)).expanduser()
     study = find_study(folder, storage=config.storage, study_name=config.study_name)
-    backend = open_storage(address_of(folder, config.storage))
+    backend = open_storage(address_of(config.storage, folder))
     application = with_large_pictures(wsgi(backend, artifact_store=Store(folder / ARTIFACTS)))
     with bind(address, application) as server:
         _refresh(config, folder, say)
@@ -104,7 +104,7 @@ def _last_written(database: Path) -> float:
 
 def _refresh(config: DictConfig, folder: Path, say: Callable[[str], None]) -> None:
     try:
-        found = reopen(
+        found = recall(
             folder, storage=config.storage, study_name=config.study_name, allow=plain(config, "allow")
         )
     except InputError as error:
