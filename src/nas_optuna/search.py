@@ -275,11 +275,11 @@ class Search:
             )
         else:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
-        if self._fresh is not None:
-            self._fresh.finish()
         if text := self._timing.describe():
             say(text)
         page, _ = write_report(self._facts(), self._parts.folder)
+        if self._fresh is not None:
+            self._fresh.finish()
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
             if not isinstance(self._parts.training, Table):

@@ -9,6 +9,7 @@ import optuna
 from optuna_dashboard import get_note, save_note
 
 from nas_optuna.report.facts import Facts, Row
+from nas_optuna.report.files import HTML
 
 SHOWN = 10  # networks
 # the note of a study can be edited in the dashboard, where nobody wants to see a text of his own gone
@@ -37,6 +38,8 @@ def describe(facts: Facts, pictures: Mapping[str, str]) -> str:
     if facts.winner is not None:
         parts += [f"## Best networks\n\n{_table(facts)}", *_tested(facts)]
     parts += [f"![{what} of the winner]({address})" for what, address in pictures.items()]
+    if (facts.folder / HTML).is_file():
+        parts.append(f"All of it in one file: {_code(str(facts.folder / HTML))}")
     parts.append(_go_on(facts))
     return "\n\n".join(parts) + "\n"
 
