@@ -134,6 +134,7 @@ def test_every_estimation_searches_and_reports_curves(
 
 
 ALLOWED = {
+    "artifacts": {"space"},
     "attributes": set(),
     "errors": set(),
     "files": set(),
@@ -176,6 +177,7 @@ ALLOWED = {
     "kept": {"attributes", "estimation", "study"},
     "heirs": {"estimation", "files", "space", "study"},
     "objective": {
+        "artifacts",
         "attributes",
         "data",
         "description",
@@ -205,6 +207,7 @@ ALLOWED = {
         "study",
     },
     "worker": {
+        "artifacts",
         "configuration",
         "cores",
         "data",
@@ -217,9 +220,21 @@ ALLOWED = {
         "study",
     },
     "crew": {"worker"},
+    "dashboard": {
+        "artifacts",
+        "configuration",
+        "errors",
+        "estimation",
+        "reopen",
+        "report",
+        "space",
+        "study",
+    },
     "search": {
+        "artifacts",
         "cores",
         "crew",
+        "dashboard",
         "errors",
         "estimation",
         "files",
@@ -257,7 +272,7 @@ ALLOWED = {
     },
     "survey": {"configuration", "data", "errors", "estimation", "latency", "limits", "prepare", "space"},
     "exporter": {"configuration", "data", "errors", "export", "files", "reopen", "results", "space"},
-    "cli": {"errors", "exporter", "interrupt", "report", "retrain", "search", "survey"},
+    "cli": {"dashboard", "errors", "exporter", "interrupt", "report", "retrain", "search", "survey"},
     "train": {"cli"},
     "__main__": {"cli"},
     "__init__": {"space"},

@@ -49,6 +49,7 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     folder = tmp_path / "runs" / NAME
     assert sorted(path.name for path in folder.iterdir()) == [
+        "artifacts",
         "final",
         "report.html",
         "report.md",
@@ -72,7 +73,7 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert said["test"]["epochs"] == 1
     assert said["test"]["params"] == said["best"]["params"]
     assert f"{said['test']['accuracy']:.4f}" in result.stdout
-    assert f"optuna-dashboard sqlite:///runs/{NAME}/study.db" in result.stdout
+    assert f"python -m nas_optuna.dashboard study_dir=runs/{NAME}\n" in result.stdout
 
     network = nas_optuna.load(folder / "final")
     assert network.architecture == Architecture.from_dict(said["best"]["architecture"])
@@ -259,7 +260,7 @@ def test_interrupt_ends_in_order_with_what_is_known(tmp_path: Path) -> None:
     said = summary(folder)
     assert said["trials"]["complete"] >= 2
     assert said["test"] is None
-    assert "optuna-dashboard" in out
+    assert "nas_optuna.dashboard study_dir=runs/stopped" in out
     # the network that was running is not lost: it is queued
     study = load_study(folder, "stopped")
     stopped = [trial for trial in study.trials if trial.user_attrs.get("stopped") == "interrupted"]

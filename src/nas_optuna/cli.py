@@ -81,6 +81,19 @@ def _export(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="dashboard")
+def _dashboard(config: DictConfig) -> float | tuple[float, ...]:
+    """Show a study in the browser."""
+
+    def work() -> float:
+        from nas_optuna.dashboard.server import show_study
+
+        show_study(config)
+        return 0.0
+
+    return _guard(work)
+
+
 @hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="report")
 def _report(config: DictConfig) -> float | tuple[float, ...]:
     """Write the report of a study."""
@@ -136,6 +149,11 @@ def train_main() -> None:
 def export_main() -> None:
     """Entry point of ``python -m nas_optuna.export``."""
     _main(_export)
+
+
+def dashboard_main() -> None:
+    """Entry point of ``python -m nas_optuna.dashboard``."""
+    _main(_dashboard)
 
 
 def report_main() -> None:

@@ -45,6 +45,9 @@ class Chief(Protocol):
     def epoch(self, epoch: int, accuracy: float | None, epochs: int, *, worker: int) -> None:
         """An epoch of it ended."""
 
+    def say(self, text: str) -> None:
+        """A worker has something to say to the user."""
+
     def ended(self, number: int, seconds: dict[str, float], *, worker: int) -> None:
         """A trial ended, after the seconds of each span."""
 
@@ -119,6 +122,8 @@ class Crew:
             self._chief.running(*details, worker=worker)
         elif word == "epoch":
             self._chief.epoch(*details, worker=worker)
+        elif word == "say":
+            self._chief.say(*details)
         else:
             self._chief.ended(*details, worker=worker)
 

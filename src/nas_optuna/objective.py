@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
+from nas_optuna.artifacts import TrialArtifacts
 from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
@@ -83,6 +84,7 @@ class Objective:
         latency: Measures it before the training; None where nothing asks for it, or a table knows it.
         kept: Trainings that may be taken up; None for none.
         heirs: Weights that networks begin with; None where each begins anew.
+        artifacts: Gives trained trials their diagram and curve; None for none.
     """
 
     space: Space
@@ -98,6 +100,7 @@ class Objective:
     latency: LatencyMeter | None = None
     kept: Kept | None = None
     heirs: Heirs | None = None
+    artifacts: TrialArtifacts | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
@@ -241,6 +244,9 @@ class Objective:
             garbage_collection_cuda()
             return self._infeasible(trial, measures, "out of memory", trained=1.0)
         trial.set_user_attr("execution", str(module.execution))
+        if self.artifacts is not None:
+            with self.stopwatch.span("show"):
+                self.artifacts.show(trial, architecture, pruning.curve)
         if checkpoint is not None and not pruning.pruned and module.stopped != INTERRUPTED:
             checkpoint.remove()
         if module.diverged:

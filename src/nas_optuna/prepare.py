@@ -64,6 +64,7 @@ class Parts:
         study: With its sampler and pruner.
         kept: Trainings that may be taken up; None for none.
         heirs: Weights that networks begin with; None where each begins anew.
+        dashboard: Whether trials and study get what a dashboard shows beside values.
         workers: Processes that train.
         worker_config: The configuration for them: interpolations resolved, the trainings' length set.
     """
@@ -85,6 +86,7 @@ class Parts:
     study: optuna.Study
     kept: Kept | None
     heirs: Heirs | None
+    dashboard: bool
     workers: int
     worker_config: dict[str, Any]
 
@@ -104,6 +106,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     check_number("seed", config.seed, whole=True, at_least=0)
     check_one_of("duplicates", config.duplicates, DUPLICATES)
     check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
+    if not isinstance(config.dashboard, bool):
+        raise InputError(f"dashboard: {config.dashboard!r} must be true or false.")
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -197,6 +201,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         study=study,
         kept=make_kept(folder, config.checkpoints, training),
         heirs=make_heirs(folder, space, objectives, training, input_shape=shape, classes=classes),
+        dashboard=config.dashboard,
         workers=workers,
         worker_config=worker_config,
     )

@@ -144,7 +144,7 @@ def recall(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    study = _find(_address(storage, folder), study_name, folder)
+    study = _find(address_of(storage, folder), study_name, folder)
     kept = _read(study)
     named = {group: kept[group] for group in ("space", "objective")}
     check_targets(named, allow=allow)
@@ -152,6 +152,15 @@ def recall(
     recalled = Recalled(study, _build(Objectives, config, "objective"), build_space(config), folder)
     _check_found(study, recalled.objectives)
     return recalled
+
+
+def find_study(folder: Path, *, storage: str | None = None, study_name: str | None = None) -> optuna.Study:
+    """The study of a folder, whatever it found; see ``reopen`` for the arguments.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    return _find(address_of(storage, folder), study_name, folder)
 
 
 def reopen(
@@ -177,7 +186,7 @@ def reopen(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    address = _address(storage, folder)
+    address = address_of(storage, folder)
     study = _find(address, study_name, folder)
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
@@ -221,7 +230,8 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
     return built
 
 
-def _address(storage: str | None, folder: Path) -> str:
+def address_of(storage: str | None, folder: Path) -> str:
+    """Address of a study's database; without ``storage`` it is ``study.db`` in the study's folder."""
     return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
 
 

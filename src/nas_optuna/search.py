@@ -11,8 +11,10 @@ import optuna
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.artifacts import make_artifacts
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import Crew
+from nas_optuna.dashboard import Fresh
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import FULL, Fidelity, Table, may_prune, plan_final
 from nas_optuna.files import to_json, write_file
@@ -104,6 +106,8 @@ class Search:
         self.display.say(self._describe_plan())
         if self._parts.limits:
             self.display.say(self._parts.limits)
+        self._fresh = self._make_fresh() if self._parts.dashboard else None
+        self._said: set[str] = set()
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
@@ -168,6 +172,12 @@ class Search:
         self._after(self._study.get_trials(deepcopy=False)[number])
         self._timing.add(number, seconds)
 
+    def say(self, text: str) -> None:
+        """A worker has something to say; what others said is not said again."""
+        if text not in self._said:
+            self.display.say(text)
+        self._said.add(text)
+
     def died(self, exit_code: int | None, *, worker: int, starts_again: bool) -> None:
         """A worker's process ended unasked: what it had begun is queued again."""
         lost = sweep_dead(self._study)
@@ -189,6 +199,13 @@ class Search:
             latency=self._parts.latency,
             kept=self._parts.kept,
             heirs=self._parts.heirs,
+            artifacts=make_artifacts(
+                self._parts.folder,
+                self._parts.dashboard,
+                input_shape=self._parts.data.input_shape,
+                classes=len(self._parts.data.classes),
+                say=self.say,
+            ),
         )
         while self.may_start(asking=0):
             trial, seconds = run_trial(self._study, objective)
@@ -266,13 +283,24 @@ class Search:
         if text := self._timing.describe():
             say(text)
         page, _ = write_report(self._facts(), self._parts.folder)
+        if self._fresh is not None:
+            self._fresh.finish()
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
             if not isinstance(self._parts.training, Table):
                 say(f"the trained network: {self._parts.folder / 'final'}")
         say(f"summary: {self._parts.folder / 'summary.json'}")
         say(f"report: {page}")
-        say(f"look at the study: {dashboard_command(self._parts.storage)}")
+        say(f"look at the study: {dashboard_command(self._parts.folder, self._parts.storage)}")
+
+    def _make_fresh(self) -> Fresh:
+        return Fresh(
+            self._study,
+            objectives=self._objectives,
+            space=self._parts.space,
+            folder=self._parts.folder,
+            say=self.display.say,
+        )
 
     def _facts(self) -> Facts:
         parts = self._parts
@@ -306,6 +334,8 @@ class Search:
                 files.tidy(study)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
         self._remember_seconds()
+        if self._fresh is not None:
+            self._fresh.after_trial()
         trials = study.get_trials(deepcopy=False)
         last = trials[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all("error" in failed.user_attrs for failed in last):

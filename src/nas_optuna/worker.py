@@ -18,6 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
+from nas_optuna.artifacts import make_artifacts
 from nas_optuna.configuration import build, build_sampler, build_space
 from nas_optuna.cores import leave_out_lasting, tune_process
 from nas_optuna.data import LabelledData
@@ -77,8 +78,8 @@ def work(job: Job, connection: Connection) -> None:
     """Entry point of a worker's process.
 
     It sends ``("ready",)`` and gets True for one trial or False for the end; on the way it sends
-    ``("running", text)``, ``("epoch", number, accuracy, epochs)`` and ``("ended", trial number,
-    seconds)``. A text that it gets is the reason to stop the training that runs.
+    ``("running", text)``, ``("epoch", number, accuracy, epochs)``, ``("say", text)`` and ``("ended",
+    trial number, seconds)``. A text that it gets is the reason to stop the training that runs.
     """
     end_with_parent(grace=GRACE_SECONDS)
     torch.set_num_threads(job.threads)
@@ -131,6 +132,7 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         worker=job.index,
         describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
     )
+    progress = Messages(connection)
     objective = Objective(
         space=space,
         data=job.data,
@@ -138,11 +140,14 @@ def _build(job: Job, connection: Connection) -> tuple[optuna.Study, Objective]:
         objectives=objectives,
         fidelity=job.fidelity,
         seed=config.seed,
-        progress=Messages(connection),
+        progress=progress,
         stop_reason=_stop_reason(connection),
         duplicates=config.duplicates,
         kept=make_kept(config.study_dir, config.checkpoints, training),
         heirs=make_heirs(config.study_dir, space, objectives, training, input_shape=shape, classes=classes),
+        artifacts=make_artifacts(
+            config.study_dir, config.dashboard, input_shape=shape, classes=classes, say=progress.say
+        ),
         latency=make_meter(
             objectives, training, input_shape=shape, classes=classes, folder=Path(config.study_dir)
         ),
@@ -163,6 +168,10 @@ class Messages:
     def epoch(self, epoch: int, accuracy: float | None, epochs: int) -> None:
         """An epoch of it ended."""
         self._send("epoch", epoch, accuracy, epochs)
+
+    def say(self, text: str) -> None:
+        """Something that the user should know."""
+        self._send("say", text)
 
     def _send(self, *message: object) -> None:
         # without the search's process the training is stopped, which no network is to blame for

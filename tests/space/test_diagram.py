@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from nas_optuna.space import Architecture, Block, NasBench201, Stem, measure_costs
+import pytest
+
+from nas_optuna.space import Architecture, Block, NasBench201, Parts, Stem, measure_costs
 from nas_optuna.space.diagram import draw
+from nas_optuna.space.separable import saved_by
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -50,3 +53,39 @@ def test_cell_is_drawn_with_its_operations() -> None:
     assert said.count("conv1x1") == 2
     assert {"in", "1", "2", "out", "conv3x3", "skip", "avgpool3x3", "5 times cell"} <= set(said)
     assert "none" not in said
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("downsampling", ["stride", "maxpool"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_separable_block_saves_what_a_standard_one_costs_more(
+    dimensions: int, norm: str, downsampling: str, residual: bool
+) -> None:
+    shape = (3, 17, 18)[: 1 + dimensions]
+    costs = {}
+    for layer in ("conv", "dwsep"):
+        block = Block(layer, 24, 2, residual, downsampling, {"kernel": 5})
+        architecture = Architecture(Stem(8), (block,), parts=Parts(dimensions, "relu", norm))
+        costs[layer] = measure_costs(architecture, input_shape=shape, classes=10)
+    saved = saved_by(block, 8, costs["dwsep"].layers[1].output_shape, architecture.parts)
+    assert saved is not None
+    assert saved.params == costs["conv"].params - costs["dwsep"].params
+    assert saved.macs == costs["conv"].macs - costs["dwsep"].macs
+    if not residual:
+        assert saved.standard_params == costs["conv"].layers[1].params
+        assert saved.standard_macs == costs["conv"].layers[1].macs
+
+
+def test_diagram_says_what_separable_blocks_save() -> None:
+    blocks = (Block("conv", 16, choices={"kernel": 3}),) + (Block("dwsep", 16, choices={"kernel": 3}),) * 3
+    said = texts(Architecture(Stem(8), blocks))
+    # three times 9 * 16 * 16 weights for 9 * 16 + 16 * 16 and the norm between
+    assert said.count("below conv") == 1
+    assert f"−{3 * (2304 - 400 - 32):,} ({3 * 1872 / (3 * 2336):.0%})" in said
+    assert f"−{3 * 1904 * 256 / 1e6:,.1f}M ({1904 / 2304:.0%})" in said
+
+
+def test_a_separable_block_that_costs_more_says_so() -> None:
+    said = texts(Architecture(Stem(8), (Block("dwsep", 1, choices={"kernel": 3}),)))
+    assert any(text.startswith("+") for text in said)

@@ -31,6 +31,10 @@ class PruningCallback(pl.Callback):
         may_prune: Whether its pruner is asked: that reads the trial from the storage, in vain where nothing
             prunes.
         stopwatch: Told what the time goes into.
+
+    Attributes:
+        pruned: Whether the pruner said so.
+        curve: What was reported, by epoch.
     """
 
     def __init__(
@@ -40,13 +44,14 @@ class PruningCallback(pl.Callback):
         self._stopwatch = stopwatch or Stopwatch()
         self._may_prune = may_prune
         self.pruned = False
+        self.curve: dict[int, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         # of a training that is taken up: the trial shows the whole curve
         skipped = pl_module.epochs - len(pl_module.curve)
         for epoch, accuracy in enumerate(pl_module.curve, start=skipped + 1):
-            self._trial.report(accuracy, epoch)
+            self._report(accuracy, epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -59,9 +64,13 @@ class PruningCallback(pl.Callback):
     def judged(self, epoch: int, accuracy: float, *, is_last: bool) -> bool:
         """Report an epoch's accuracy; whether the training shall stop."""
         with self._stopwatch.span("report"):
-            self._trial.report(accuracy, epoch)
+            self._report(accuracy, epoch)
             self.pruned = not is_last and self._may_prune and self._trial.should_prune()
         return self.pruned
+
+    def _report(self, accuracy: float, epoch: int) -> None:
+        self.curve[epoch] = accuracy
+        self._trial.report(accuracy, epoch)
 
 
 class EpochCallback(pl.Callback):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 OTHER = "other"
 # in the order of a trial; what is in none of them, such as the training loop itself, is "other"
-SPANS = ("ask", "build", "latency", "choose", "data", "step", "validation", "report", "tell")
+SPANS = ("ask", "build", "latency", "choose", "data", "step", "validation", "report", "show", "tell")
 
 
 class Stopwatch:

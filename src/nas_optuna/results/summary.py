@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -95,9 +96,12 @@ def table(objectives: Objectives, found: Found, *, winner: int | None) -> Table:
     return view
 
 
-def dashboard_command(storage: str) -> str:
-    """The command that opens optuna-dashboard on the study, as this shell can run it."""
-    return f"{as_typed('optuna-dashboard')} {hide_password(storage)}"
+def dashboard_command(folder: Path, storage: str) -> str:
+    """The command that opens the study in the browser, as this shell can run it."""
+    words = [f"study_dir={folder}"]
+    if storage != f"sqlite:///{folder / 'study.db'}":
+        words.append(f"storage={hide_password(storage)}")
+    return f"{as_typed('python')} -m nas_optuna.dashboard {shlex.join(words)}"
 
 
 def as_typed(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -10,6 +12,7 @@ from xml.sax.saxutils import escape
 from nas_optuna.space.architecture import Architecture, Block
 from nas_optuna.space.cells import EDGES, split_operations
 from nas_optuna.space.cost import Costs, LayerCosts, measure_costs
+from nas_optuna.space.separable import Saved, saved_by
 
 WIDTH, BOX, GAP, TOP = 760, 44, 22, 96
 LEFT, RIGHT = 70, 400  # edges of the boxes
@@ -62,14 +65,16 @@ class _Row:
     shape: tuple[int, ...]
     params: int
     macs: int
+    saved: Saved | None = None
 
 
 def draw(architecture: Architecture, *, input_shape: tuple[int, ...], classes: int) -> str:
     """A picture of the network as SVG text, for light and dark grounds.
 
     Each block is a box with its shape after it, its parameters and multiplications; the bar under
-    them is its share of all multiplications. A line around a box is a residual connection. The cell
-    of a cell-based network is drawn below.
+    them is its share of all multiplications. Under a depthwise-separable block stands what it saves
+    against a standard convolution. A line around a box is a residual connection. The cell of a
+    cell-based network is drawn below.
 
     Args:
         architecture: The network.
@@ -97,16 +102,25 @@ def _rows(architecture: Architecture, costs: Costs) -> Iterator[_Row]:
     kernel = _times(architecture.stem.kernel, architecture.parts.dimensions)
     stride = f"stride {architecture.stem.stride}" if architecture.stem.stride > 1 else ""
     yield _from_costs("stem", f"stem {kernel}", stride, False, [stem])
-    together = zip(architecture.blocks, layers, strict=True)
-    for _, run in itertools.groupby(together, key=lambda pair: (pair[0], pair[1].output_shape)):
-        pairs = list(run)
-        groups = [pairs] if len(pairs) >= FEWEST_IN_A_RUN else [[pair] for pair in pairs]
+    widths = [architecture.stem.width, *(block.width for block in architecture.blocks)]
+    together = zip(architecture.blocks, layers, widths, strict=False)
+    for _, run in itertools.groupby(together, key=lambda part: (part[0], part[1].output_shape)):
+        alike = list(run)
+        groups = [alike] if len(alike) >= FEWEST_IN_A_RUN else [[part] for part in alike]
         for group in groups:
             block = group[0][0]
             title = _title(block, architecture.parts.dimensions)
             often = f"{len(group)} times " if len(group) > 1 else ""
+            saved = [
+                saved_by(each, width, cost.output_shape, architecture.parts) for each, cost, width in group
+            ]
             yield _from_costs(
-                block.layer, often + title, _detail(block), block.residual, [cost for _, cost in group]
+                block.layer,
+                often + title,
+                _detail(block),
+                block.residual,
+                [cost for _, cost, _ in group],
+                [found for found in saved if found],
             )
     first = "norm, " if architecture.head.norm else ""
     if architecture.head.width:
@@ -114,7 +128,14 @@ def _rows(architecture: Architecture, costs: Costs) -> Iterator[_Row]:
     yield _from_costs("head", "head", first + "mean, linear", False, [head])
 
 
-def _from_costs(kind: str, title: str, detail: str, residual: bool, parts: Sequence[LayerCosts]) -> _Row:
+def _from_costs(
+    kind: str,
+    title: str,
+    detail: str,
+    residual: bool,
+    parts: Sequence[LayerCosts],
+    saved: Sequence[Saved] = (),
+) -> _Row:
     return _Row(
         kind,
         title,
@@ -123,6 +144,7 @@ def _from_costs(kind: str, title: str, detail: str, residual: bool, parts: Seque
         parts[-1].output_shape,
         sum(part.params for part in parts),
         sum(part.macs for part in parts),
+        functools.reduce(operator.add, saved) if saved else None,
     )
 
 
@@ -192,7 +214,27 @@ def _row(row: _Row, top: int, costs: Costs) -> str:
         f'<rect class="track" x="{RIGHT + 24}" y="{top + 32}" width="{full}" height="4" rx="2"/>'
         f'<rect class="share" x="{RIGHT + 24}" y="{top + 32}" width="{share:.1f}" height="4" rx="2"/>'
     )
-    return (arrow if row.kind != "stem" else "") + around + box + numbers + bar
+    return (arrow if row.kind != "stem" else "") + around + box + numbers + bar + _saving(row.saved, top + 53)
+
+
+def _saving(saved: Saved | None, y: int) -> str:
+    """What stands under the numbers of a depthwise-separable block: how much less it takes, and the share."""
+    if saved is None:
+        return ""
+    words = (
+        "below conv",
+        _less(saved.params, saved.standard_params),
+        _less(saved.macs, saved.standard_macs),
+    )
+    return "".join(
+        f'<text class="quiet right" x="{x}" y="{y}">{text}</text>'
+        for x, text in zip(COLUMNS, words, strict=True)
+    )
+
+
+def _less(saved: int, standard: int) -> str:
+    number = f"{abs(saved):,}" if abs(saved) < 1e6 else f"{abs(saved) / 1e6:,.1f}M"
+    return f"{'−' if saved >= 0 else '+'}{number} ({abs(saved) / standard:.0%})"
 
 
 def _cell(block: Block, top: int) -> str:
