@@ -219,6 +219,8 @@ ALLOWED = {
         "study",
         "targets",
     },
+    "comparison": {"errors", "estimation", "files", "reopen", "report", "results"},
+    "compare": {"comparison", "errors"},
     "retrain": {
         "configuration",
         "cores",
