@@ -50,6 +50,8 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     folder = tmp_path / "runs" / NAME
     assert sorted(path.name for path in folder.iterdir()) == [
         "final",
+        "report.html",
+        "report.md",
         "study.db",
         "summary.json",
         "timing.json",

@@ -82,6 +82,19 @@ def _export(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="report")
+def _report(config: DictConfig) -> float | tuple[float, ...]:
+    """Write the report of a study."""
+
+    def work() -> float:
+        from nas_optuna.report.command import report_study
+
+        report_study(config)
+        return 0.0
+
+    return _guard(work)
+
+
 def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
     """Run it; a wrong request ends with one line and an exit code."""
     global _composed
@@ -124,6 +137,11 @@ def train_main() -> None:
 def export_main() -> None:
     """Entry point of ``python -m nas_optuna.export``."""
     _main(_export)
+
+
+def report_main() -> None:
+    """Entry point of ``python -m nas_optuna.report``."""
+    _main(_report)
 
 
 def _main(task: Callable[[], object]) -> None:

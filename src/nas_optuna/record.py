@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from nas_optuna.study import hide_password
 RUNS, CLASS_NAMES, IMAGES = "runs", "class_names", "images"  # a study's user attributes
 PACKAGES = ("nas-optuna", "optuna", "torch", "torchvision", "pytorch-lightning", "hydra-core")
 SEEN: tuple[SplitName, ...] = ("train", "validation")
+OURS = ("nas_optuna", "config")  # name and configuration of Hydra's job
 MOST_NAMES = 100  # of classes: a database may refuse a longer attribute
 
 
@@ -62,16 +64,22 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str | None:
-    """The command of this process as a shell takes it, passwords hidden; None where Hydra runs none."""
+    """The command of this process as a shell takes it, passwords hidden; None where it is not ours."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
+    if (hydra.job.name, hydra.job.config_name) != OURS:
+        return None  # a program of the user's own
     sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    words = [f"--config-dir={path}" for path in sources if path]
+    words = [f"--config-dir={_from_here(Path(path))}" for path in sources if path]
     for override in hydra.overrides.task:
         key, _, value = override.partition("=")
         words.append(f"{key}={hide_password(value)}" if key == "storage" else override)
     return shlex.join(["python", "-m", "nas_optuna", *words])
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _name(device: torch.device) -> str:

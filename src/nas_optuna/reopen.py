@@ -111,6 +111,49 @@ class Reopened:
         return trial
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """What is needed to read a study that has found something, and no more.
+
+    Attributes:
+        study: The study.
+        objectives, space: Built from the groups of their names.
+        folder: Where everything of the study lies.
+    """
+
+    study: optuna.Study
+    objectives: Objectives
+    space: Space
+    folder: Path
+
+
+def recall(
+    study_dir: str | Path,
+    *,
+    storage: str | None = None,
+    study_name: str | None = None,
+    allow: Sequence[str] = (),
+) -> Recalled:
+    """Open a study to be read: neither its data nor what trained it is needed.
+
+    Args:
+        study_dir, storage, study_name: See ``reopen``.
+        allow: Modules outside nas_optuna whose code its space may name.
+
+    Raises:
+        InputError: There is no such study, it found nothing, or it can't be used here.
+    """
+    folder = Path(study_dir).expanduser()
+    study = _find(_address(storage, folder), study_name, folder)
+    kept = _read(study)
+    named = {group: kept[group] for group in ("space", "objective")}
+    check_targets(named, allow=allow)
+    config = OmegaConf.create(named)
+    recalled = Recalled(study, _build(Objectives, config, "objective"), build_space(config), folder)
+    _check_found(study, recalled.objectives)
+    return recalled
+
+
 def reopen(
     study_dir: str | Path,
     *,
@@ -134,7 +177,7 @@ def reopen(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    address = str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
+    address = _address(storage, folder)
     study = _find(address, study_name, folder)
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
@@ -155,11 +198,7 @@ def reopen(
         seed=config.seed,
         folder=folder,
     )
-    if not reopened.front():
-        raise InputError(
-            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
-            "its limits. Let the search go on first."
-        )
+    _check_found(study, reopened.objectives)
     return reopened
 
 
@@ -180,6 +219,18 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
             f"{group}: the study's configuration says {type(built).__name__}, which does not belong there."
         )
     return built
+
+
+def _address(storage: str | None, folder: Path) -> str:
+    return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
+
+
+def _check_found(study: optuna.Study, objectives: Objectives) -> None:
+    if not front(study, objectives):
+        raise InputError(
+            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
+            "its limits. Let the search go on first."
+        )
 
 
 def _find(address: str, name: str | None, folder: Path) -> optuna.Study:

@@ -19,6 +19,7 @@ from nas_optuna.files import to_json, write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
 from nas_optuna.prepare import prepare
+from nas_optuna.report import Facts, gather, write_report
 from nas_optuna.results import (
     Display,
     Finals,
@@ -259,12 +260,18 @@ class Search:
             say("No network was trained to the end. Give more trials or time, or look at the trials' errors.")
         if text := self._timing.describe():
             say(text)
+        page, _ = write_report(self._facts(), self._parts.folder)
         if self._test:
             say(f"test accuracy of trial {self._test['number']}: {self._test['accuracy']:.4f}")
             if not isinstance(self._parts.training, Table):
                 say(f"the trained network: {self._parts.folder / 'final'}")
         say(f"summary: {self._parts.folder / 'summary.json'}")
+        say(f"report: {page}")
         say(f"look at the study: {dashboard_command(self._parts.storage)}")
+
+    def _facts(self) -> Facts:
+        parts = self._parts
+        return gather(parts.study, objectives=parts.objectives, space=parts.space, folder=parts.folder)
 
     def _describe_plan(self) -> str:
         plan, settings, timeout = self._parts.plan, self._parts.settings, self._parts.budget.timeout

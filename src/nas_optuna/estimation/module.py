@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_optuna.data.loader import Batch
 from nas_optuna.errors import check_number, check_one_of
+from nas_optuna.estimation.confusion import Confusion
 from nas_optuna.estimation.execution import Execution
 from nas_optuna.estimation.losses import Loss, cross_entropy
 from nas_optuna.estimation.optimizer import Muon, is_matrix
@@ -113,6 +114,9 @@ class Classifier(pl.LightningModule):
     Attributes:
         curve: Validation accuracy after each epoch, 0 to 1.
         epochs: How many ended, without diverging.
+        test_accuracy: Of the test split; None before it was tested.
+        confusion: Test examples by their class, a row for each, and by the class they are taken for; None
+            before the test, or where ``Confusion`` has none.
         diverged: The training loss or the network's output became NaN or infinite.
         stopped: What ``stop`` answered.
     """
@@ -139,6 +143,7 @@ class Classifier(pl.LightningModule):
         self.curve: list[float] = []
         self.epochs = 0
         self.test_accuracy: float | None = None
+        self.confusion: list[list[int]] | None = None
         self.diverged = False
         self.stopped: str | None = None
         self._judging = judging
@@ -264,7 +269,9 @@ class Classifier(pl.LightningModule):
 
     def test_step(self, group: Iterator[Batch], index: int) -> None:
         # of all batches
-        self.test_accuracy = self._accuracy(group)
+        confusion = Confusion()
+        self.test_accuracy = self._accuracy(group, told=confusion.add)
+        self.confusion = confusion.rows()
 
     def _end_epoch(self) -> None:
         """Read the loss, and judge the network; Lightning's validation takes longer than a small network."""
@@ -283,13 +290,17 @@ class Classifier(pl.LightningModule):
                 self.curve.append(self._accuracy(self._judging(is_last)))
                 self.network.train()
 
-    def _accuracy(self, batches: Iterable[Batch]) -> float:
+    def _accuracy(
+        self, batches: Iterable[Batch], *, told: Callable[[Tensor, Tensor], None] | None = None
+    ) -> float:
         hits, count = torch.zeros((), dtype=torch.int64, device=self.device), 0
         for inputs, labels in batches:
             logits = self(inputs)
             # NaN logits have no largest entry: they hit nothing
             hits += ((logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)).sum()
             count += len(labels)
+            if told is not None:
+                told(logits, labels)
         return int(hits) / count
 
     def _matrices(self) -> list[nn.Parameter]:

@@ -132,6 +132,7 @@ class LookedUp:
     stopped: str | None = None
     diverged: bool = False
     network: None = None
+    confusion: None = None
 
 
 class Table:

@@ -55,16 +55,18 @@ class Figure:
         name: Its id on the page, of letters, digits and hyphens.
         figure: What is drawn.
         caption: How to read it.
+        table: The same in numbers; None where it has too many.
     """
 
     name: str
     figure: go.Figure
     caption: str = ""
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG that we drew: the only thing that stands on the page as it is.
+    """An SVG.
 
     Attributes:
         svg: Its text.

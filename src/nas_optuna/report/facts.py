@@ -87,6 +87,8 @@ class Facts:
             by accuracy; with one objective all finished networks within the limits. Equal ones once.
         fresh: Validation accuracies with fresh seeds, by number of the trial.
         test: The final training and its test, as ``summary.json`` has it; None where there was none.
+        confusion: Test examples by their class, a row for each, and by the class that they were taken for;
+            None where they were not counted.
         tests: How often networks of the study were tested.
         plan: Length of the trainings.
         spans: Seconds of all trials by what they went into.
@@ -109,6 +111,7 @@ class Facts:
     ranking: Sequence[int]
     fresh: Mapping[int, Sequence[float]]
     test: Mapping[str, Any] | None
+    confusion: Sequence[Sequence[int]] | None
     tests: int
     plan: Mapping[str, Any]
     spans: Mapping[str, float]
@@ -178,6 +181,7 @@ def gather(study: optuna.Study, *, objectives: Objectives, space: Space, folder:
         ranking=[trial.number for trial in ranking(study, objectives)],
         fresh=_fresh(attributes),
         test=attributes.get(FINAL, {}).get("test"),
+        confusion=attributes.get(FINAL, {}).get("confusion"),
         tests=attributes.get(TESTS, 0),
         plan=attributes.get("plan", {}),
         spans=_spans(folder / TIMING),

@@ -11,18 +11,11 @@ from nas_optuna.report.facts import Facts, Row
 from nas_optuna.report.figures_of_decisions import draw_importance, draw_kinds
 from nas_optuna.report.figures_of_time import draw_evaluations, draw_seconds, draw_where_time_went
 from nas_optuna.report.style import FRONT, OF_GROUPS, WINNER, make_figure, plain, short
+from nas_optuna.report.words import COSTS
 
 MOST_CURVES = 60  # of stopped networks that are drawn
 BEST_CURVES = 8
 NAMED = 200  # networks that are told in full when pointed at
-
-COSTS = {
-    "macs": "MACs",
-    "params": "parameters",
-    "memory": "bytes of activations",
-    "size": "bytes of weights",
-    "latency": "milliseconds",
-}
 
 
 def figures(facts: Facts) -> dict[str, go.Figure]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from nas_optuna.report.facts import Facts
 from nas_optuna.report.statistics import importances, kinds
-from nas_optuna.report.style import BLUE, CYCLE, ROW_HEIGHT, make_figure, plain, short
+from nas_optuna.report.style import (
+    BLUE,
+    CYCLE,
+    HEIGHT,
+    ROW_HEIGHT,
+    TEMPLATE,
+    make_figure,
+    plain,
+    short,
+)
 
 MOST_DECISIONS = 15
-WHOLE, PALE = 1.0, 0.4  # opacity of the best networks, and of all
 
 
 def draw_importance(facts: Facts) -> go.Figure | None:
@@ -35,25 +44,26 @@ def draw_kinds(facts: Facts) -> go.Figure | None:
     found = kinds(facts)
     if found is None or not found.names:
         return None
-    traces = []
-    for which, table, count, opacity in (
-        ("best", found.best, found.of_best, WHOLE),
-        ("all", found.all, found.of_all, PALE),
-    ):
+    titles = (f"the best {found.of_best} networks", f"all {found.of_all} networks")
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.14, subplot_titles=titles)
+    for row, (table, count) in enumerate(((found.best, found.of_best), (found.all, found.of_all)), start=1):
         for index, name in enumerate(found.names):
-            traces.append(
-                go.Bar(
-                    x=[list(found.places), [which] * len(found.places)],
-                    y=short([value / count for value in table[:, index]]),
-                    name=plain(name),
-                    legendgroup=name,
-                    showlegend=which == "best",
-                    marker={"color": CYCLE[index % len(CYCLE)], "opacity": opacity},
-                    hovertemplate=f"{plain(name)}: %{{y:.0%}} of {count} networks<extra></extra>",
-                )
+            bars = go.Bar(
+                x=list(found.places),
+                y=short([value / count for value in table[:, index]]),
+                name=plain(name),
+                legendgroup=name,
+                showlegend=row == 1,
+                marker={"color": CYCLE[index % len(CYCLE)]},
+                hovertemplate=f"{plain(name)}: %{{y:.0%}}<extra></extra>",
             )
+            figure.add_trace(bars, row=row, col=1)
+    figure.update_layout(template=TEMPLATE, height=HEIGHT + 80, barmode="stack", bargap=0.2)
+    figure.update_annotations(font={"size": 13})
+    figure.update_layout(legend={"y": 1.1})
+    # a depth is a place, not a number
+    figure.update_xaxes(type="category", showgrid=False)
     is_cell = any("→" in place for place in found.places)
-    figure = make_figure(traces, y="share of the networks", barmode="stack", bargap=0.15)
-    figure.update_xaxes(title_text="edge of the cell" if is_cell else "block, from the input")
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    figure.update_xaxes(title_text="edge of the cell" if is_cell else "block, from the input", row=2)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02], dtick=0.25)
     return figure

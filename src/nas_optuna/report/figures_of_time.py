@@ -11,7 +11,7 @@ from nas_optuna.report.statistics import Step, chance, progress
 from nas_optuna.report.style import BLUE, CYCLE, GREY, OF_GROUPS, ORANGE, make_figure, short
 
 MINUTES, HOURS = 300.0, 3 * 3600.0  # seconds from which on a search is told in minutes, in hours
-SMALLEST_NAMED = 0.06  # part of a bar that has room for its name
+SMALLEST_NAMED = 0.05  # part of a bar that has room for its name
 
 
 def draw_seconds(facts: Facts) -> go.Figure | None:
@@ -32,7 +32,7 @@ def draw_evaluations(facts: Facts) -> go.Figure | None:
                 x=list(range(1, len(lucky) + 1)),
                 y=short(lucky),
                 mode="lines",
-                name=f"best of n random networks (mean over draws from this study's own {len(lucky)})",
+                name="the best of as many random networks",
                 line={"color": GREY, "dash": "dash", "width": 2},
             )
         )
@@ -96,6 +96,8 @@ def draw_where_time_went(facts: Facts) -> go.Figure | None:
     if not traces:
         return None
     figure = make_figure(traces, height=300, barmode="stack", showlegend=False, bargap=0.35)
+    # names that fit into none of a narrow screen's pieces are told when these are pointed at
+    figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     figure.update_yaxes(showgrid=False)
     return figure
@@ -112,7 +114,7 @@ def _piece(bar: str, name: str, seconds: float, share: float, colour: str) -> go
         textposition="inside",
         insidetextanchor="middle",
         insidetextfont={"color": "#ffffff"},
-        constraintext="none",
+        constraintext="inside",
         hovertemplate=f"{name}: {seconds:,.1f} s, {share:.1%}<extra></extra>",
     )
 

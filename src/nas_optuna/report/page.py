@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import html
 import json
@@ -48,10 +49,10 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; font-s
 figure { margin: 1rem 0 1.4rem; }
 figcaption { margin-top: .2rem; max-width: 75ch; }
 .plot { width: 100%; }
-.picture svg { display: block; max-width: 100%; height: auto; }
+.picture img { display: block; max-width: 100%; height: auto; }
 details { margin: .8rem 0; } summary { cursor: pointer; color: var(--link); }
 @media (max-width: 640px) { main { padding: 18px 14px 48px; } h1 { font-size: 1.3rem; }
-  .wide svg { max-width: none; } }
+  .picture img { max-width: none; } }
 @media print { nav { display: none; } .wide { overflow: visible; } }
 """
 
@@ -98,7 +99,7 @@ def write_page(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # what the browser may load or send: nothing
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; "
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
         "form-action 'none'; base-uri 'none'\">\n"
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{title}</h1>\n<p class="lead">{html.escape(document.lead)}</p>\n<nav>{links}</nav>\n'
@@ -158,10 +159,14 @@ def _part(part: Part) -> str:
         caption = f"<figcaption>{html.escape(part.caption)}</figcaption>" if part.caption else ""
         height = int(part.figure.layout.height or HEIGHT)
         place = f'<div class="plot" id="figure-{_anchor(part.name)}" style="min-height:{height}px"></div>'
-        return f"<figure>{place}{caption}</figure>\n"
+        table = _part(Folded("In numbers", [part.table])) if part.table is not None else ""
+        return f"<figure>{place}{caption}{table}</figure>\n"
     if isinstance(part, Picture):
         words = html.escape(part.words, quote=True)
-        return f'<div class="wide picture" role="group" aria-label="{words}">{part.svg}</div>\n'
+        # an image of its own, so that its styles stay within
+        source = base64.b64encode(part.svg.encode(errors="replace")).decode()
+        image = f'<img src="data:image/svg+xml;base64,{source}" alt="{words}">'
+        return f'<div class="wide picture">{image}</div>\n'
     inside = "".join(map(_part, part.parts))
     return f"<details>\n<summary>{html.escape(part.title)}</summary>\n{inside}</details>\n"
 

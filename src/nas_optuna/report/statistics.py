@@ -25,6 +25,7 @@ FEWEST_FOR_KINDS = 12
 MOST_KINDS = 10  # layers with their choices; more are told by the layer alone
 STARTUP = 5  # random networks that a strategy begins with where it does not say how many
 
+_BEGINNINGS = ("n_startup_trials", "population_size")  # settings that say how many
 _SAMPLERS_OF_CHANCE = ("optuna.samplers.RandomSampler",)
 
 
@@ -107,8 +108,8 @@ def random_rows(facts: Facts) -> list[Row]:
     sampler = str(strategy.get("_target_", ""))
     if sampler in _SAMPLERS_OF_CHANCE:
         first = len(facts.rows)
-    elif sampler.startswith("nas_optuna.strategy.") or "n_startup_trials" in strategy:
-        sizes = [strategy.get(name) for name in ("n_startup_trials", "population_size")]
+    elif sampler.startswith("nas_optuna.strategy.") or strategy.keys() & set(_BEGINNINGS):
+        sizes = [strategy.get(name) for name in _BEGINNINGS]
         # a trial sees no more trials than came before it, so these were drawn at random
         first = next((int(str(size)) for size in sizes if size is not None), STARTUP)
     else:

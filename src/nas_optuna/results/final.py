@@ -186,7 +186,8 @@ class Finals:
             "seed": trained.seed,
             "tests_of_this_study": count_test(self._study),
         }
-        self._study.set_user_attr(FINAL, {"request": request, "test": test})
+        found = {"request": request, "test": test, "confusion": trained.confusion}
+        self._study.set_user_attr(FINAL, found)
         trained.checkpoint.remove()
         return test
 

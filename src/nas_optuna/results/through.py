@@ -47,11 +47,13 @@ class Through:
     Attributes:
         accuracy: On the test split.
         seed: Of the training.
+        confusion: See ``Classifier``; None where a table was asked.
         checkpoint: To be removed once all this is kept.
     """
 
     accuracy: float
     seed: int
+    confusion: list[list[int]] | None
     checkpoint: Checkpoint
 
 
@@ -108,7 +110,7 @@ class FullTraining:
             )
         if module.network is not None:  # a table has none
             save(folder, module.network, input_shape=self._data.input_shape, classes=self._data.classes)
-        return Through(module.test_accuracy, seed, checkpoint)
+        return Through(module.test_accuracy, seed, module.confusion, checkpoint)
 
     def fit(
         self, architecture: Architecture, length: Fidelity, seed: int, *, checkpoint: Checkpoint | None = None
