@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
 REFERENCE = PROJECT / "docs" / "reference"
 
-# what a user imports from; results and report serve the commands
+# what a user imports from
 MODULES = {
     "nas_optuna": "What most need",
     "nas_optuna.space": "Which networks can be said",
@@ -29,6 +29,7 @@ MODULES = {
     "nas_optuna.estimation": "What a network is worth",
     "nas_optuna.data": "What networks learn from",
     "nas_optuna.export": "What becomes of a trained network",
+    "nas_optuna.report": "What a search found",
     "nas_optuna.comparison": "Whether a search beat luck",
     "nas_optuna.reopen": "A finished study opened again",
 }
@@ -304,11 +305,11 @@ def _members(owner: str, value: type) -> Iterator[str]:
                 f"`{owner}.{name}`: {_prose(said.splitlines()[0])}" if said else f"`{owner}.{name}`",
                 "",
             )
-        elif inspect.isfunction(inner) and inspect.getdoc(inner):
+        elif inspect.isfunction(inner) and inner.__doc__:
             is_method = not isinstance(member, staticmethod)
             shown = owner if name == "__call__" else f"{owner}.{name}"
             yield from (_code(_signature(shown, inner, is_method=is_method)), "")
-            yield from (_markdown(inspect.getdoc(inner) or ""), "")
+            yield from (_markdown(inspect.cleandoc(inner.__doc__)), "")
 
 
 def _signature(name: str, value: Any, *, is_method: bool = False) -> str:
@@ -393,7 +394,7 @@ def _items(lines: str, *, is_prose: bool) -> str:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"``(.+?)``", r"`\1`", text)
+    return re.sub(r"``(.+?)``", r"`\1`", re.sub(r"::$", ":", text, flags=re.MULTILINE))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,8 @@ def test_key_without_a_comment_is_found(
     make_reference: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "space").mkdir()
-    (tmp_path / "space" / "mine.yaml").write_text(
-        "# A space.\nwidth: 3   # channels\n# side\nkernel: 3\nstem:\n  depth: 1\n  # above\n  stride: 2  # behind\n"
-    )
+    text = "# A space.\nwidth: 3   # channels\n# side\nkernel: 3\nstem:\n  depth: 1\n  # above\n"
+    (tmp_path / "space" / "mine.yaml").write_text(f"{text}  stride: 2  # behind\n")
     monkeypatch.setattr(make_reference, "CONF", tmp_path)
     assert make_reference.undocumented() == ["space/mine.yaml:stem.depth"]
     keys = make_reference.read_keys(tmp_path / "space" / "mine.yaml")
