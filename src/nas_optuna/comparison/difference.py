@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -158,14 +159,17 @@ def _needed(mean: float, deviation: float, *, fewest: int, is_paired: bool) -> i
     if deviation == 0:
         return fewest
     effect = abs(mean) / deviation
-    for count in range(fewest, MOST_SEEDS + 1):
+
+    def shows(count: int) -> bool:
         degrees = count - 1 if is_paired else 2 * count - 2
         shift = effect * math.sqrt(count if is_paired else count / 2)
         critical = float(stats.t.ppf(1 - LEVEL / 2, degrees))
         # beyond that the distribution's series does not converge, and nothing is missed
-        if shift > critical + 10 or float(stats.nct.sf(critical, degrees, shift)) >= POWER:
-            return count
-    return None
+        return shift > critical + 10 or float(stats.nct.sf(critical, degrees, shift)) >= POWER
+
+    counts = range(fewest, MOST_SEEDS + 1)
+    index = bisect.bisect_left(counts, True, key=shows)
+    return counts[index] if index < len(counts) else None
 
 
 def _fewest_paired() -> int:
