@@ -88,8 +88,21 @@ def test_script_of_completion_is_printed_alone(tmp_path: Path) -> None:
         ("script.py strat", []),
     ],
 )
-def test_bash_completes(typed: str, expected: list[str]) -> None:
-    line = f"{sys.executable} {typed}"
+def test_bash_completes(typed: str, expected: list[str], tmp_path: Path) -> None:
+    assert complete(f"{sys.executable} {typed}", tmp_path) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+def test_bash_completes_the_project_s_script_without_running_it(tmp_path: Path) -> None:
+    assert complete("scripts/run strategy=ra", tmp_path) == []
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "scripts").mkdir()
+    assert complete("scripts/run strategy=ra", tmp_path) == ["random"]
+
+
+def complete(line: str, folder: Path) -> list[str]:
+    """What bash offers at the end of a line."""
     ask = f"""
         {completion.SCRIPT}
         COMP_WORDBREAKS=$' \\t\\n"\\'@><=;|&(:'
@@ -98,7 +111,11 @@ def test_bash_completes(typed: str, expected: list[str]) -> None:
         [ ${{#COMPREPLY[@]}} -eq 0 ] || printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     result = subprocess.run(
-        ["bash", "-c", ask, "bash", line], env=command_environment(), capture_output=True, text=True
+        ["bash", "-c", ask, "bash", line],
+        cwd=folder,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == expected
+    return result.stdout.split()
