@@ -125,6 +125,8 @@ def _file(path: Path) -> Iterator[str]:
     base = _base(path)
     if base is not None:
         yield from (f"As {_link(base)}, and beside that, or instead:", "")
+    if chosen := _chosen(path):
+        yield from (f"With {', '.join(chosen)}.", "")
     keys = read_keys(path)
     if not keys:
         return
@@ -259,6 +261,14 @@ def _base(path: Path) -> Path | None:
         if isinstance(entry, str) and entry != "_self_":
             return path.with_name(f"{entry}.yaml")
     return None
+
+
+def _chosen(path: Path) -> list[str]:
+    """Choices of other groups that a file takes."""
+    content = yaml.safe_load(path.read_text()) or {}
+    entries = [entry for entry in content.get("defaults", []) if isinstance(entry, dict)]
+    pairs = [(key.removeprefix("override /"), value) for entry in entries for key, value in entry.items()]
+    return [f"`{group}={choice}`" for group, choice in pairs if "hydra/" not in group]
 
 
 def _cell(text: str) -> str:
