@@ -8,7 +8,7 @@ from scipy import stats
 
 from nas_optuna.comparison import Difference, compare_seeds
 from nas_optuna.comparison.difference import adjust
-from nas_optuna.comparison.verdict import sentence
+from nas_optuna.comparison.verdict import sentence, too_few
 
 
 def by_seed(*values: float) -> dict[int, float]:
@@ -30,6 +30,7 @@ def test_clear_difference_is_called_one() -> None:
         by_seed(0.92, 0.93, 0.91, 0.92, 0.94, 0.93), by_seed(0.9, 0.9, 0.89, 0.9, 0.91, 0.9)
     )
     assert not difference.is_luck
+    assert too_few(difference) is None
     # all six signs alike: two of 64 ways
     assert difference.p == pytest.approx(2 / 64)
     assert "auto's tested accuracy is 2.50 points higher than random's on average" in say(difference)
@@ -57,7 +58,10 @@ def test_noise_is_rarely_called_a_difference() -> None:
 def test_three_seeds_cannot_show_anything_and_the_verdict_says_so() -> None:
     difference = compared(by_seed(0.92, 0.93, 0.94), by_seed(0.82, 0.83, 0.84))
     assert difference.p == difference.smallest_p == 0.25
-    assert "With so few seeds p is 0.25 at the least" in say(difference)
+    assert too_few(difference) == (
+        "With 3 seeds each p is 0.25 at the least, however large the difference, and at most 0.05 counts as "
+        "more than luck: so few can show none."
+    )
     assert "About 6 seeds each would be needed" in say(difference)
 
 
@@ -134,4 +138,6 @@ def test_several_comparisons_are_adjusted_for() -> None:
     adjusted = adjust([unclear, clear])
     assert [difference.p for difference in adjusted] == [1.0, 2 * clear.p]
     assert adjusted[1].is_luck
+    # of 2^7 ways two are few enough for one of two comparisons
+    assert adjusted[1].needed == 7
     assert "adjusted for 2 comparisons" in say(adjusted[1])

@@ -74,11 +74,20 @@ def adjust(differences: Sequence[Difference]) -> list[Difference]:
     adjusted, largest = list(differences), 0.0
     for rank, index in enumerate(order):
         largest = max(largest, min(1.0, differences[index].p * (len(order) - rank)))
-        smallest = min(1.0, differences[index].smallest_p * len(order))
-        adjusted[index] = replace(
-            differences[index], p=largest, smallest_p=smallest, comparisons=len(differences)
-        )
+        adjusted[index] = _among(differences[index], len(order), p=largest)
     return adjusted
+
+
+def _among(difference: Difference, comparisons: int, *, p: float) -> Difference:
+    is_paired = difference.better is not None
+    fewest = _fewest(LEVEL / comparisons, is_paired=is_paired)
+    return replace(
+        difference,
+        p=p,
+        smallest_p=min(1.0, difference.smallest_p * comparisons),
+        needed=None if difference.needed is None else max(difference.needed, fewest),
+        comparisons=comparisons,
+    )
 
 
 def _paired(gains: Sequence[float]) -> Difference:
@@ -93,7 +102,7 @@ def _paired(gains: Sequence[float]) -> Difference:
         smallest_p=2.0 ** (1 - count),
         better=sum(gain > 0 for gain in gains),
         seeds=(count, count),
-        needed=_needed(mean, deviation, fewest=_fewest_paired(), is_paired=True),
+        needed=_needed(mean, deviation, is_paired=True),
     )
 
 
@@ -115,7 +124,7 @@ def _unpaired(first: Sequence[float], second: Sequence[float]) -> Difference:
         smallest_p=(2 if counts[0] == counts[1] else 1) / divisions,
         better=None,
         seeds=counts,
-        needed=_needed(mean, pooled, fewest=_fewest_unpaired(), is_paired=False),
+        needed=_needed(mean, pooled, is_paired=False),
     )
 
 
@@ -152,8 +161,9 @@ def _share(found: NDArray[np.float64], observed: float, *, is_drawn: bool = Fals
     return (reached + 1) / (len(found) + 1) if is_drawn else reached / len(found)
 
 
-def _needed(mean: float, deviation: float, *, fewest: int, is_paired: bool) -> int | None:
+def _needed(mean: float, deviation: float, *, is_paired: bool) -> int | None:
     """Seeds with which a t-test has the power; no fewer than the permutation test needs to tell at all."""
+    fewest = _fewest(LEVEL, is_paired=is_paired)
     if mean == 0:
         return None
     if deviation == 0:
@@ -172,9 +182,10 @@ def _needed(mean: float, deviation: float, *, fewest: int, is_paired: bool) -> i
     return counts[index] if index < len(counts) else None
 
 
-def _fewest_paired() -> int:
-    return next(count for count in range(2, MOST_SEEDS) if 2.0 ** (1 - count) <= LEVEL)
-
-
-def _fewest_unpaired() -> int:
-    return next(count for count in range(2, MOST_SEEDS) if 2 / math.comb(2 * count, count) <= LEVEL)
+def _fewest(level: float, *, is_paired: bool) -> int:
+    """Seeds of each with which the permutation test can give a p so small."""
+    for count in range(2, MOST_SEEDS):
+        arrangements = 2**count if is_paired else math.comb(2 * count, count)
+        if 2 / arrangements <= level:
+            return count
+    return MOST_SEEDS

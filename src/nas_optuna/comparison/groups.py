@@ -56,20 +56,26 @@ def make_groups(runs: Sequence[Run], *, across: Sequence[str] = ()) -> list[Grou
             f"the {len(runs)} searches differ in nothing but their seeds, so there is nothing to compare "
             "them with. Add searches of another strategy, such as strategy=random."
         )
-    sorted_runs: dict[tuple[str, ...], dict[int, Run]] = {}
+    alike: dict[tuple[str, ...], list[Run]] = {}
     for run, one in zip(runs, settings, strict=True):
-        members = sorted_runs.setdefault(tuple(repr(one.get(key)) for key in varying), {})
-        if run.seed in members:
+        alike.setdefault(tuple(repr(one.get(key)) for key in varying), []).append(run)
+    labels = _labels([members[0] for members in alike.values()], varying)
+    return [
+        Group(label, _by_seed(members), _is_random(members[0]))
+        for label, members in zip(labels, alike.values(), strict=True)
+    ]
+
+
+def _by_seed(runs: Sequence[Run]) -> dict[int, Run]:
+    found: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        if run.seed in found:
             raise InputError(
-                f"seed: {members[run.seed].folder} and {run.folder} are the same search with the same seed, "
+                f"seed: {found[run.seed].folder} and {run.folder} are the same search with the same seed, "
                 f"{run.seed}. Leave one of them out."
             )
-        members[run.seed] = run
-    labels = _labels([next(iter(members.values())) for members in sorted_runs.values()], varying)
-    return [
-        Group(label, dict(sorted(members.items())), _is_random(next(iter(members.values()))))
-        for label, members in zip(labels, sorted_runs.values(), strict=True)
-    ]
+        found[run.seed] = run
+    return found
 
 
 def check_comparable(runs: Sequence[Run], *, across: Sequence[str] = ()) -> None:
@@ -90,9 +96,14 @@ def check_comparable(runs: Sequence[Run], *, across: Sequence[str] = ()) -> None
                     f"{key}: {first.folder} has {before.get(key)!r}, {run.folder} has {now.get(key)!r}, so "
                     f"what they reach can't be compared. Compare searches that share it{_cure(key)}."
                 )
+    if "estimation" not in across:
+        _check_lengths(runs)
+
+
+def _check_lengths(runs: Sequence[Run]) -> None:
     ordered = sorted(runs, key=passes)
     shortest, longest = ordered[0], ordered[-1]
-    if passes(longest) > SIMILAR_LENGTHS * passes(shortest) and "estimation" not in across:
+    if passes(longest) > SIMILAR_LENGTHS * passes(shortest):
         raise InputError(
             f"estimation.epochs: a training of {longest.folder} passes {passes(longest):.1f} times over the "
             f"images, one of {shortest.folder} {passes(shortest):.1f} times, so accuracies can't be "

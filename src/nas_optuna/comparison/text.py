@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nas_optuna.comparison.contrasts import NETWORKS, SECONDS, TESTED, Comparison, Reached
 from nas_optuna.comparison.notes import notes
-from nas_optuna.comparison.verdict import one_seed, sentence
+from nas_optuna.comparison.verdict import one_seed, sentence, too_few
 
 VALIDATION = (
     "Validation accuracy is what networks were chosen by: the best of many owes part of it to luck, the "
@@ -79,6 +79,8 @@ def verdicts(comparison: Comparison) -> Iterator[str]:
             is_accuracy = measure == TESTED or comparison.yardstick.is_accuracy
             unit = "points" if is_accuracy else "hundredths of the box"
             yield sentence(difference, first=first, second=second, what=what, unit=unit)
+        remarks = (too_few(difference) for difference in contrast.differences.values() if difference)
+        yield from dict.fromkeys(remark for remark in remarks if remark)
 
 
 def speeds(comparison: Comparison) -> Iterator[str]:

@@ -14,12 +14,21 @@ def sentence(difference: Difference, *, first: str, second: str, what: str, unit
         what: What was measured, such as ``tested accuracy``; more is better.
         unit: What a hundredth of it is called.
     """
-    size = f"{abs(100 * difference.mean):.2f} {unit} {'higher' if difference.mean >= 0 else 'lower'}"
-    said = f"With {_seeds(difference)}, {first}'s {what} is {size} than {second}'s on average"
+    said = f"With {_seeds(difference)}, {first}'s {what} is {_size(difference, unit)} {second}'s on average"
     said += f" (95 % interval {_signed(difference.low)} to {_signed(difference.high)}{_in_seeds(difference)})"
     if not difference.is_luck:
         return f"{said}. That is more than luck explains ({_p(difference)})."
-    return f"{said}. That could be luck ({_p(difference)}).{_why_luck(difference)}{_needed(difference)}"
+    return f"{said}. That could be luck ({_p(difference)}).{_no_normal(difference)}{_needed(difference)}"
+
+
+def too_few(difference: Difference) -> str | None:
+    """Why no difference, however large, could have been shown; None where one could."""
+    if difference.smallest_p <= LEVEL:
+        return None
+    return (
+        f"With {_seeds(difference)} p is {difference.smallest_p:.2g} at the least, however large the "
+        f"difference, and at most {LEVEL} counts as more than luck: so few can show none."
+    )
 
 
 def one_seed(first: str, second: str) -> str:
@@ -50,16 +59,16 @@ def _p(difference: Difference) -> str:
     return f"p = {difference.p:.2g}{among}"
 
 
-def _why_luck(difference: Difference) -> str:
-    said = ""
-    if difference.smallest_p > LEVEL:
-        said = (
-            f" With so few seeds p is {difference.smallest_p:.2g} at the least, however large the "
-            f"difference, and at most {LEVEL} counts as more than luck."
-        )
-    if difference.low > 0 or difference.high < 0:
-        said += " The interval leaves 0 out only if seeds scatter normally, which the test does not assume."
-    return said
+def _size(difference: Difference, unit: str) -> str:
+    if difference.mean == 0:
+        return "the same as"
+    return f"{abs(100 * difference.mean):.2f} {unit} {'higher' if difference.mean > 0 else 'lower'} than"
+
+
+def _no_normal(difference: Difference) -> str:
+    if difference.low <= 0 <= difference.high:
+        return ""
+    return " The interval leaves 0 out only if seeds scatter normally, which the test does not assume."
 
 
 def _needed(difference: Difference) -> str:
