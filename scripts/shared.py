@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from nas_optuna import comparison
 from nas_optuna.configuration import build_space, plain
 from nas_optuna.cores import count_cores, processor
 from nas_optuna.data import TorchvisionData
@@ -66,14 +67,8 @@ def load_cifar(root: str, cache_dir: Path, *, flip: float = 0.5) -> TorchvisionD
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
     """Area between accuracies (more is better), costs (less is better) and the reference."""
-    area, reached = 0.0, reference[0]
-    inside = [point for point in points if point[0] > reference[0] and point[1] < reference[1]]
-    # from the cheapest on, each that is more accurate than all cheaper ones adds a slice
-    for accuracy, cost in sorted(inside, key=lambda point: (point[1], -point[0])):
-        if accuracy > reached:
-            area += (accuracy - reached) * (reference[1] - cost)
-            reached = accuracy
-    return area
+    losses = [(-accuracy, cost) for accuracy, cost in points]
+    return comparison.hypervolume(losses, (-reference[0], reference[1]))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nas_optuna import completion
 from nas_optuna.errors import InputError, NothingFound
 from nas_optuna.interrupt import EXIT_CODE
 
@@ -162,6 +163,9 @@ def report_main() -> None:
 
 
 def _main(task: Callable[[], object]) -> None:
+    if completion.is_asked(sys.argv[1:]):
+        sys.stdout.write(completion.SCRIPT)
+        return
     # let what Hydra can't compose come here, instead of being printed over many lines
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
