@@ -17,11 +17,11 @@ from nas_optuna.attributes import PROMOTES
 from nas_optuna.data import Digits
 from nas_optuna.estimation import CurvePruner, Fidelity, Objectives
 from nas_optuna.kept import Kept
+from nas_optuna.member import run_trial
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.results import Display
 from nas_optuna.search import search
 from nas_optuna.study import RETRY_OF, Budget, requeue, sweep_dead, trained_trials
-from nas_optuna.worker import run_trial
 
 EPOCHS = 4
 ACCURACY = Objectives(directions={"accuracy": "maximize"})

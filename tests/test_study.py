@@ -11,13 +11,12 @@ import pytest
 from optuna.trial import TrialState
 
 from nas_optuna.errors import InputError
+from nas_optuna.storages import hide_password, settle
 from nas_optuna.study import (
     Budget,
     check_same,
     derive_seed,
-    hide_password,
     open_study,
-    settle,
     sweep_dead,
     this_worker,
     trained_trials,

@@ -195,7 +195,7 @@ def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_pat
 
 ORPHAN = """
 import multiprocessing, os, time
-from nas_optuna.worker import end_with_parent
+from nas_optuna.member import end_with_parent
 
 def wait_forever(started):
     end_with_parent(grace=0.0)

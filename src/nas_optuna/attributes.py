@@ -6,3 +6,9 @@ CURVE = "curve"
 KNOWN_VALUES = "known_values"
 # number of the stopped trial whose training this one takes up
 PROMOTES = "promotes"
+# number of the trial that was cut off and is tried again
+RETRY_OF = "retry_of"
+# counts up while a process works on the trial
+LEASE = "lease"
+# what a trial has of the budget: it asks for a part, or holds one
+CLAIM = "claim"

@@ -14,11 +14,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nas_optuna.errors import InputError, NothingFound
+from nas_optuna.errors import InputError, NothingFound, StorageGone
 from nas_optuna.interrupt import EXIT_CODE
 
 NOTHING_FOUND_CODE = 1
 INPUT_ERROR_CODE = 2
+STORAGE_GONE_CODE = 3
 
 # Steps of small networks end in less time than OpenMP's threads wait for one another by spinning, which
 # on a machine with anything else to do takes the cores from those that work: a training beside one busy
@@ -81,6 +82,30 @@ def _export(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="worker")
+def _work(config: DictConfig) -> float | tuple[float, ...]:
+    """Join a running study."""
+
+    def work() -> float:
+        from nas_optuna.join import join
+
+        return join(config)
+
+    return _guard(work)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="serve")
+def _serve(config: DictConfig) -> float | tuple[float, ...]:
+    """Serve a database."""
+
+    def work() -> float:
+        from nas_optuna.proxy import serve
+
+        return serve(config)
+
+    return _guard(work)
+
+
 def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
     """Run it; a wrong request ends with one line and an exit code."""
     global _composed
@@ -92,6 +117,9 @@ def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float
         return _fail(INPUT_ERROR_CODE)
     except NothingFound:
         return _fail(NOTHING_FOUND_CODE)
+    except StorageGone as error:
+        sys.stderr.write(f"error: {error}\n")
+        return _fail(STORAGE_GONE_CODE)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
 
@@ -123,6 +151,16 @@ def train_main() -> None:
 def export_main() -> None:
     """Entry point of ``python -m nas_optuna.export``."""
     _main(_export)
+
+
+def worker_main() -> None:
+    """Entry point of ``python -m nas_optuna.worker``."""
+    _main(_work)
+
+
+def serve_main() -> None:
+    """Entry point of ``python -m nas_optuna.serve``."""
+    _main(_serve)
 
 
 def _main(task: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nas_optuna.worker import Job, work
+from nas_optuna.member import Job, work
 
 RESTARTS = 3  # of each worker
 POLL_SECONDS = 0.2
@@ -128,7 +128,7 @@ class Crew:
             if member.state != "ready":
                 continue
             answer = self._chief.may_start(asking=self._count("asking"))
-            if answer is None and self._count("asking", "training"):
+            if answer is None:
                 return
             self._send(member, bool(answer))
             member.state = "asking" if answer else "ended"

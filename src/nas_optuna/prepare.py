@@ -36,7 +36,15 @@ from nas_optuna.limits import describe_limits
 from nas_optuna.objective import DUPLICATES
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
-from nas_optuna.study import Budget, check_same, keep_configuration, open_study, sweep_dead
+from nas_optuna.storages import check_address
+from nas_optuna.study import (
+    Budget,
+    check_same,
+    keep_budget,
+    keep_configuration,
+    open_study,
+    sweep_dead,
+)
 
 CHECKED_NETWORKS = 5
 
@@ -100,6 +108,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     check_number("seed", config.seed, whole=True, at_least=0)
     check_one_of("duplicates", config.duplicates, DUPLICATES)
     check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
+    check_number("lease", config.lease, above=0)
+    check_address(str(config.storage))
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -168,6 +178,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     _enqueue(study, seeds)
     worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
     keep_configuration(study, worker_config)
+    keep_budget(study, n_trials=budget.n_trials, deadline=_deadline(study, budget, settings, started))
     return Parts(
         budget=budget,
         seed=config.seed,
@@ -247,6 +258,14 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
             )
     fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__})
     return Plan(fidelity, known["trial_seconds"], known.get("full_seconds", known["trial_seconds"]))
+
+
+def _deadline(study: optuna.Study, budget: Budget, settings: PlanSettings, started: float) -> float | None:
+    """When the search's part of the time is used up, as ``time.time`` counts; None for never."""
+    if budget.timeout is None:
+        return None
+    used: float = study.user_attrs.get("search_seconds", 0.0) + time.monotonic() - started
+    return round(time.time() + budget.timeout * settings.search_share - used, 1)
 
 
 def _study_folder(config: DictConfig) -> Path:

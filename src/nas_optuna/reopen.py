@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 
 from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
@@ -24,7 +22,8 @@ from nas_optuna.objective import rebuild
 from nas_optuna.prepare import fingerprint
 from nas_optuna.results import FINAL, front
 from nas_optuna.space import Architecture, Space
-from nas_optuna.study import CONFIGURATION, check_same, hide_password, is_feasible, open_storage
+from nas_optuna.storages import hide_password, open_storage, path_of
+from nas_optuna.study import CONFIGURATION, check_same, is_feasible
 from nas_optuna.targets import check_targets
 
 NEEDED = ("data", "space", "estimation", "objective", "final", "seed")
@@ -144,16 +143,44 @@ def reopen(
     folder = Path(study_dir).expanduser()
     address = str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
     study = _find(address, study_name, folder)
+    reopened = open_again(study, storage=address, folder=folder, allow=allow, overrides=overrides)
+    if not reopened.front():
+        raise InputError(
+            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
+            "its limits. Let the search go on first."
+        )
+    return reopened
+
+
+def open_again(
+    study: optuna.Study,
+    *,
+    storage: str,
+    folder: Path,
+    allow: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Reopened:
+    """What a study says of itself, as objects: see ``reopen``. It need not have found anything.
+
+    Args:
+        study: As it was loaded.
+        storage: Address of its database.
+        folder: Where its files are, or shall be, on this machine.
+        allow, overrides: See ``reopen``.
+
+    Raises:
+        InputError: It does not say how it was made, or can't be used here.
+    """
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
     check_targets(kept, allow=allow)
     config = OmegaConf.create(
-        {**kept, "study_dir": str(folder), "storage": address, "study_name": study.study_name}
+        {**kept, "study_dir": str(folder), "storage": storage, "study_name": study.study_name}
     )
     training: Estimator = _build(Estimator, config, "estimation")
     training.executions = Executions(folder / EXECUTIONS_FILE)
     plan = study.user_attrs["plan"]
-    reopened = Reopened(
+    return Reopened(
         study=study,
         config=config,
         objectives=_build(Objectives, config, "objective"),
@@ -163,12 +190,6 @@ def reopen(
         seed=config.seed,
         folder=folder,
     )
-    if not reopened.front():
-        raise InputError(
-            f"study_dir: the study {study.study_name!r} has no network that was trained to the end within "
-            "its limits. Let the search go on first."
-        )
-    return reopened
 
 
 def overrides_of(config: DictConfig) -> dict[str, Any]:
@@ -208,11 +229,8 @@ def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
 
 def _is_missing(address: str) -> bool:
     """Whether it is a file that is not there, which opening it would make."""
-    try:
-        url = make_url(address)
-    except sqlalchemy.exc.ArgumentError:
-        return False  # opening it says what is wrong
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
+    path = path_of(address)
+    return path is not None and not path.is_file()
 
 
 def _read(study: optuna.Study) -> dict[str, Any]:

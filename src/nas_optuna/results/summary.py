@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -17,7 +18,8 @@ from rich.table import Table
 
 from nas_optuna.estimation import Objectives
 from nas_optuna.space import Architecture
-from nas_optuna.study import hide_password, is_feasible
+from nas_optuna.storages import for_dashboard, hide_password
+from nas_optuna.study import is_feasible
 
 Found = Sequence[tuple[FrozenTrial, Architecture]]
 
@@ -91,7 +93,7 @@ def table(objectives: Objectives, found: Found, *, winner: int | None) -> Table:
 
 def dashboard_command(storage: str) -> str:
     """The command that opens optuna-dashboard on the study, as this shell can run it."""
-    return f"{as_typed('optuna-dashboard')} {hide_password(storage)}"
+    return f"{as_typed('optuna-dashboard')} {shlex.quote(for_dashboard(storage))}"
 
 
 def as_typed(name: str) -> str:
