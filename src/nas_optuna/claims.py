@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import CLAIM
-from nas_optuna.study import BUDGET_LEFT, is_counted
+from nas_optuna.attributes import CLAIM, RETRY_OF
+from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, unqueued
 
 ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
 SPENT = "budget spent"
@@ -25,7 +25,8 @@ class Claims:
     Of two that may, the later one to ask saw the earlier one, so no more may than the budget allows; this
     needs nothing of a storage but that what was written before is read. Where there is no room for all that
     ask, the younger ones withdraw and ask again later, so the oldest gets it. A trial that waits for room
-    holds none, and what ends without a training costs none.
+    holds none, and what ends without a training costs none. What was cut off keeps its part until it is tried
+    again.
 
     Args:
         study: Says its budget, as ``study.keep_budget`` wrote it.
@@ -45,12 +46,16 @@ class Claims:
         limit = self.budget["n_trials"]
         if limit is None:
             return True
-        counted = [trial for trial in self._study.get_trials(deepcopy=False) if is_counted(trial)]
-        ended = sum(map(_is_spent, counted))
+        trials = self._study.get_trials(deepcopy=False)
+        ended = sum(_is_spent(trial) for trial in trials if is_counted(trial))
         if ended >= limit:
             return False
-        running = sum(trial.state == TrialState.RUNNING for trial in counted)
-        return True if ended + running < limit else None
+        running = sum(trial.state == TrialState.RUNNING for trial in trials if is_counted(trial))
+        if ended + running >= limit:
+            return None
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return True
+        return True if ended + running + len(_cut_off(trials)) < limit else None
 
     def claim(self, trial: optuna.Trial, *, stop: Callable[[], str | None]) -> str | None:
         """Get a part of the budget for a trial's training; wait where that depends on others.
@@ -67,28 +72,30 @@ class Claims:
             return None
         asks = False
         while True:
-            others = self._others(trial)
-            held = [other for other in others if _is_spent(other) or other.user_attrs.get(CLAIM) == HOLDS]
-            asking = [other for other in others if _asks(other)]
-            if asks and len(held) + len(asking) < limit:
+            trials = self._study.get_trials(deepcopy=False)
+            others = [other for other in trials if is_counted(other) and other.number != trial.number]
+            held = sum(map(_holds, others))
+            # whoever waits for one that is queued again would keep it from being tried
+            kept_free = 0 if RETRY_OF in trial.user_attrs else len(_cut_off(trials))
+            asking = [other.number for other in others if _asks(other)]
+            if asks and held + kept_free + len(asking) < limit:
                 trial.set_user_attr(CLAIM, HOLDS)
                 return None
-            if sum(map(_is_spent, held)) >= limit:
+            if sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit):
                 return SPENT
             if reason := stop():
                 return reason
-            older = [other for other in asking if other.number < trial.number]
-            has_room = len(held) + len(older) < limit
+            has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
             if has_room == asks:
                 time.sleep(LOOK_SECONDS)
             else:
                 asks = has_room
                 trial.set_user_attr(CLAIM, ASKS if asks else WITHDREW)
 
-    def _others(self, trial: optuna.Trial) -> list[FrozenTrial]:
-        states = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        return [other for other in trials if is_counted(other) and other.number != trial.number]
+
+def _holds(trial: FrozenTrial) -> bool:
+    is_running = trial.state == TrialState.RUNNING
+    return _is_spent(trial) or (is_running and trial.user_attrs.get(CLAIM) == HOLDS)
 
 
 def _is_spent(trial: FrozenTrial) -> bool:
@@ -97,3 +104,9 @@ def _is_spent(trial: FrozenTrial) -> bool:
 
 def _asks(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and trial.user_attrs.get(CLAIM) == ASKS
+
+
+def _cut_off(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """What is to be tried again, queued or not yet, at a part of the budget."""
+    queued = [trial for trial in trials if trial.state == TrialState.WAITING and is_retry(trial)]
+    return [trial for trial in [*queued, *unqueued(trials)] if is_counted(trial)]

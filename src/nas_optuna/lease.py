@@ -11,9 +11,9 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import LEASE, RETRY_OF
+from nas_optuna.attributes import LEASE
 from nas_optuna.errors import StorageGone
-from nas_optuna.study import INTERRUPTED, end_lost, may_retry, requeue, this_worker
+from nas_optuna.study import end_lost, requeue, this_worker, unqueued
 
 SECONDS = 60.0  # without a sign of life, after which a process counts as dead
 SIGNS = 4  # in that time, and looks for those of others
@@ -94,12 +94,12 @@ class Watch:
             return []
         self._looks_at = now + self._seconds / SIGNS
         trials = self._study.get_trials(deepcopy=False)
-        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-        suspects = {_sign(trial): trial for trial in trials if _may_be_lost(trial, retried)}
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING and not _is_own(trial)]
+        suspects = {_sign(trial): trial for trial in [*running, *unqueued(trials)]}
         self._since = {sign: self._since.get(sign, now) for sign in suspects}
         lost = [trial for sign, trial in suspects.items() if now - self._since[sign] > self._seconds]
         for trial in lost:
-            if trial.state == TrialState.FAIL and may_retry(self._study, trial):
+            if trial.state == TrialState.FAIL:
                 requeue(self._study, trial)
         return end_lost(self._study, [trial for trial in lost if trial.state == TrialState.RUNNING])
 
@@ -109,9 +109,5 @@ def _sign(trial: FrozenTrial) -> tuple[object, ...]:
     return trial.number, trial.state, attributes.get(LEASE), len(attributes), reported
 
 
-def _may_be_lost(trial: FrozenTrial, retried: set[object]) -> bool:
-    if trial.state == TrialState.RUNNING:
-        return bool(trial.user_attrs.get("worker") != this_worker())
-    if trial.state != TrialState.FAIL or trial.number in retried or "error" in trial.user_attrs:
-        return False
-    return bool(trial.user_attrs.get("stopped", INTERRUPTED) == INTERRUPTED)
+def _is_own(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("worker") == this_worker())

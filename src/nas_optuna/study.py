@@ -161,17 +161,39 @@ def end_lost(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
         except (ValueError, UpdateFinishedTrialError):
             continue
         ended.append(trial.number)
-        if may_retry(study, trial):
+        if _may_retry(study.get_trials(deepcopy=False), trial):
             requeue(study, trial)
     return ended
 
 
-def may_retry(study: optuna.Study, trial: FrozenTrial) -> bool:
+def unqueued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were cut off, whose network is to be queued again: somebody is about to, or died before."""
+    retried = {trial.user_attrs[RETRY_OF] for trial in trials if is_retry(trial)}
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and trial.number not in retried
+        and "error" not in trial.user_attrs
+        and trial.user_attrs.get("stopped", INTERRUPTED) == INTERRUPTED
+        and _may_retry(trials, trial)
+    ]
+
+
+def is_retry(trial: FrozenTrial) -> bool:
+    """Whether the trial tries a network again that was cut off."""
+    return isinstance(trial.user_attrs.get(RETRY_OF), int)
+
+
+def _may_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     """Whether a trial that was cut off had come to a network, which did not kill its process too often."""
-    cut_off = [trial, *origins(study.get_trials(deepcopy=False), trial)]
     # neither what was stopped by a pruner and promoted, nor what was asked to end
-    deaths = [one for one in cut_off if one.state != TrialState.PRUNED and "stopped" not in one.user_attrs]
-    return bool(_decisions(trial) or _is_queued(trial)) and len(deaths) < MOST_DEATHS
+    deaths = [
+        one
+        for one in (trial, *origins(trials, trial))
+        if one.state != TrialState.PRUNED and "stopped" not in one.user_attrs
+    ]
+    return bool(_decisions(trial) or "fixed_params" in trial.system_attrs) and len(deaths) < MOST_DEATHS
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -240,10 +262,6 @@ def _decisions(trial: FrozenTrial) -> dict[str, Any]:
     """What is known of a trial's network, those that it was queued with and had not yet come to included."""
     fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
     return fixed | trial.params
-
-
-def _is_queued(trial: FrozenTrial) -> bool:
-    return "fixed_params" in trial.system_attrs
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
