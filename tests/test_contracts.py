@@ -255,6 +255,7 @@ ALLOWED = {
         "storages",
         "study",
     },
+    "launch": {"errors", "join", "search", "targets"},
     "proxy": {"errors", "storages"},
     "retrain": {
         "configuration",
@@ -269,7 +270,7 @@ ALLOWED = {
     },
     "survey": {"configuration", "data", "errors", "estimation", "latency", "limits", "prepare", "space"},
     "exporter": {"configuration", "data", "errors", "export", "files", "reopen", "results", "space"},
-    "cli": {"errors", "exporter", "interrupt", "join", "proxy", "retrain", "search", "survey"},
+    "cli": {"errors", "exporter", "interrupt", "join", "launch", "proxy", "retrain", "survey"},
     "serve": {"cli"},
     "train": {"cli"},
     "worker": {"cli"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -197,6 +199,29 @@ def test_torn_end_of_a_journal_is_cut_off(tmp_path: Path) -> None:
     study.tell(study.ask(), 2.0)
     again = optuna.load_study(storage=open_storage(address), study_name="study")
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files stands for a full disk")
+def test_journal_on_a_full_disk_waits_for_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import resource
+
+    path = tmp_path / "study.log"
+    study = optuna.create_study(storage=open_storage(f"journal:///{path}"), study_name="study")
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # room for a part of the line
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, most))
+    room = threading.Timer(1.0, resource.setrlimit, (resource.RLIMIT_FSIZE, (most, most)))
+    room.start()
+    try:
+        study.set_user_attr("mark", 1)
+    finally:
+        room.join()
+        signal.signal(signal.SIGXFSZ, before)
+    assert "No space left on device" in capsys.readouterr().err
+    again = optuna.load_study(storage=open_storage(f"journal:///{path}"), study_name="study")
+    assert again.user_attrs == {"mark": 1}
+    assert [json.loads(line)["op_code"] for line in path.read_text().splitlines()] == [0, 2]
 
 
 def test_lock_of_a_dead_process_on_a_journal_is_taken_from_it(

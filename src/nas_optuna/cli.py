@@ -37,9 +37,9 @@ def _run(config: DictConfig) -> float | tuple[float, ...]:
 
     def work() -> float | tuple[float, ...]:
         # imports torch and Lightning, which takes seconds
-        from nas_optuna.search import search
+        from nas_optuna.launch import launch
 
-        return search(config)
+        return launch(config)
 
     return _guard(work)
 

@@ -26,11 +26,16 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file so that after a crash it is whole: the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{TEMPORARY}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # a full disk needs no half file
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -145,6 +145,7 @@ class Joined:
     def _run_trial(self) -> None:
         trial, _ = run_trial(self._study, self._objective)
         self.done += 1
+        self.display.resume(self._study, without=trial.number)
         self.display.ended(trial)
         self._has_found = self._has_found or trial.state == TrialState.COMPLETE
         self._failures = self._failures + 1 if "error" in trial.user_attrs else 0

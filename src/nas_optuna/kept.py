@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.estimation import Checkpoint, CurvePruner, Estimator, Table
-from nas_optuna.study import origins
+from nas_optuna.study import origins, unqueued
 
 CHECKPOINTS = "checkpoints"  # a folder in a study's own
 SECONDS = 5.0  # between two writes: a shorter epoch is sooner trained again than kept
@@ -58,7 +58,10 @@ class Kept:
         for trial in stopped[: -self._most or None] if may_promote(study) else stopped:
             self._path(trial.number).unlink(missing_ok=True)
         unfinished = [trial for trial in trials if not trial.state.is_finished()]
-        cut_off = {origin.number for trial in unfinished for origin in origins(trials, trial)}
+        # somebody is about to queue these
+        lost = unqueued(trials)
+        cut_off = {origin.number for trial in [*unfinished, *lost] for origin in origins(trials, trial)}
+        cut_off |= {trial.number for trial in lost}
         for trial in self._trials(study):
             is_lost = trial.state == TrialState.FAIL and trial.number not in cut_off
             if trial.state == TrialState.COMPLETE or is_lost:

@@ -22,7 +22,7 @@ from nas_optuna.errors import InputError, check_number
 from nas_optuna.storages import hide_password, open_storage
 
 CONFIGURATION = "configuration"  # a study's user attribute
-BUDGET = ("n_trials", "timeout", "workers", "plan")  # keys of a configuration
+BUDGET = ("n_trials", "timeout", "worker", "workers", "plan")  # keys of a configuration
 BUDGET_LEFT = "budget"  # a study's user attribute
 MOST_DEATHS = 3  # of processes that train one network: it may be this network that kills them
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"  # what a trial's user attribute ``stopped`` says
