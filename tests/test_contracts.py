@@ -255,6 +255,7 @@ ALLOWED = {
         "storages",
         "study",
     },
+    "examine": {"attributes", "errors", "files", "kept", "lease", "reopen", "results", "storages", "study"},
     "launch": {"errors", "join", "search", "targets"},
     "proxy": {"errors", "storages"},
     "retrain": {
@@ -270,7 +271,8 @@ ALLOWED = {
     },
     "survey": {"configuration", "data", "errors", "estimation", "latency", "limits", "prepare", "space"},
     "exporter": {"configuration", "data", "errors", "export", "files", "reopen", "results", "space"},
-    "cli": {"errors", "exporter", "interrupt", "join", "launch", "proxy", "retrain", "survey"},
+    "cli": {"errors", "examine", "exporter", "interrupt", "join", "launch", "proxy", "retrain", "survey"},
+    "doctor": {"cli"},
     "serve": {"cli"},
     "train": {"cli"},
     "worker": {"cli"},

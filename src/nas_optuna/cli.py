@@ -106,6 +106,18 @@ def _serve(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="doctor")
+def _examine(config: DictConfig) -> float | tuple[float, ...]:
+    """Say what is wrong with a study."""
+
+    def work() -> float:
+        from nas_optuna.examine import examine
+
+        return examine(config)
+
+    return _guard(work)
+
+
 def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float, ...]:
     """Run it; a wrong request ends with one line and an exit code."""
     global _composed
@@ -161,6 +173,11 @@ def worker_main() -> None:
 def serve_main() -> None:
     """Entry point of ``python -m nas_optuna.serve``."""
     _main(_serve)
+
+
+def doctor_main() -> None:
+    """Entry point of ``python -m nas_optuna.doctor``."""
+    _main(_examine)
 
 
 def _main(task: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 import optuna
@@ -89,19 +90,35 @@ class Watch:
         Returns:
             Numbers of the trials that were ended.
         """
-        now = time.monotonic()
-        if now < self._looks_at:
+        if time.monotonic() < self._looks_at:
             return []
-        self._looks_at = now + self._seconds / SIGNS
-        trials = self._study.get_trials(deepcopy=False)
+        self._looks_at = time.monotonic() + self._seconds / SIGNS
+        return bring_back(self._study, self.lost())
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there was something at the last look that may turn out to be lost."""
+        return bool(self._since)
+
+    def lost(self) -> list[FrozenTrial]:
+        """What had not changed for a lease by now, at each look so far."""
+        now, trials = time.monotonic(), self._study.get_trials(deepcopy=False)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING and not _is_own(trial)]
         suspects = {_sign(trial): trial for trial in [*running, *unqueued(trials)]}
         self._since = {sign: self._since.get(sign, now) for sign in suspects}
-        lost = [trial for sign, trial in suspects.items() if now - self._since[sign] > self._seconds]
-        for trial in lost:
-            if trial.state == TrialState.FAIL:
-                requeue(self._study, trial)
-        return end_lost(self._study, [trial for trial in lost if trial.state == TrialState.RUNNING])
+        return [trial for sign, trial in suspects.items() if now - self._since[sign] > self._seconds]
+
+
+def bring_back(study: optuna.Study, lost: Sequence[FrozenTrial]) -> list[int]:
+    """End what runs no more, and queue all these networks again.
+
+    Returns:
+        Numbers of the trials that were ended.
+    """
+    for trial in lost:
+        if trial.state == TrialState.FAIL:
+            requeue(study, trial)
+    return end_lost(study, [trial for trial in lost if trial.state == TrialState.RUNNING])
 
 
 def _sign(trial: FrozenTrial) -> tuple[object, ...]:

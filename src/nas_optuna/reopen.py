@@ -142,7 +142,7 @@ def reopen(
     """
     folder = Path(study_dir).expanduser()
     address = str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
-    study = _find(address, study_name, folder)
+    study = find_study(address, study_name, folder)
     reopened = open_again(study, storage=address, folder=folder, allow=allow, overrides=overrides)
     if not reopened.front():
         raise InputError(
@@ -211,7 +211,12 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
     return built
 
 
-def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
+def find_study(address: str, name: str | None, folder: Path) -> optuna.Study:
+    """Load the study of a name, or the only one that there is.
+
+    Raises:
+        InputError: There is none.
+    """
     if _is_missing(address):
         raise InputError(
             f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "

@@ -142,8 +142,13 @@ def sweep_dead(study: optuna.Study) -> list[int]:
     Returns:
         Numbers of the trials that were ended.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return end_lost(study, [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))])
+    return end_lost(study, dead(study.get_trials(deepcopy=False)))
+
+
+def dead(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Running trials whose process on this machine is gone."""
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    return [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))]
 
 
 def end_lost(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
