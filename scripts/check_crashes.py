@@ -198,7 +198,7 @@ def check(address: str, folder: Path, limit: int) -> tuple[list[str], dict[str, 
     reopened = open_again(study, storage=address, folder=folder)
     trained = [trial for trial in ended if "untrained" not in trial.user_attrs]
     found += [line for trial in trained for line in check_value(reopened, trial)]
-    left = [str(path) for path in folder.rglob("*") if re.search(r"\.tmp$|\.pt$|\.lock$", path.name)]
+    left = [str(path) for path in folder.rglob("*") if re.search(r"\.(tmp|pt|lock|rename)$", path.name)]
     found += [f"{path} is left" for path in left]
     states = Counter(trial.state.name.lower() for trial in trials)
     retries = sum(map(is_retry, trials))

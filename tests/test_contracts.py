@@ -209,7 +209,7 @@ ALLOWED = {
         "objective",
         "storages",
     },
-    "crew": {"member"},
+    "crew": {"interrupt", "member"},
     "search": {
         "claims",
         "cores",

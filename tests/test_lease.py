@@ -184,3 +184,17 @@ def test_origin_that_can_not_be_is_none(nonsense: object) -> None:
         study.ask()
     study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={RETRY_OF: nonsense}))
     assert origins(study.trials, study.trials[3]) == []
+
+
+def test_who_leaves_waits_for_those_that_gave_no_sign() -> None:
+    study = optuna.create_study()
+    silent, living = begin(study), begin(study)
+    with Beat(living, seconds=0.4):
+        assert Watch(study, seconds=0.4).wait_out(lambda: False) == [silent.number]
+    assert study.trials[living.number].state == TrialState.RUNNING
+
+
+def test_who_leaves_a_study_where_nobody_runs_waits_for_nobody() -> None:
+    study = optuna.create_study()
+    begin(study, worker=this_worker())
+    assert Watch(study, seconds=3600).wait_out(lambda: False) == []

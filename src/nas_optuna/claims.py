@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import CLAIM, RETRY_OF
+from nas_optuna.attributes import CLAIM, PROMOTES, RETRY_OF
 from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, unqueued
 
 ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
@@ -48,12 +48,14 @@ class Claims:
             return True
         trials = self._study.get_trials(deepcopy=False)
         ended = sum(_is_spent(trial) for trial in trials if is_counted(trial))
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         if ended >= limit:
-            return False
+            # what costs nothing, and whose finder died before he came to it
+            return any(PROMOTES in trial.user_attrs for trial in waiting)
         running = sum(trial.state == TrialState.RUNNING for trial in trials if is_counted(trial))
         if ended + running >= limit:
             return None
-        if any(trial.state == TrialState.WAITING for trial in trials):
+        if waiting:
             return True
         return True if ended + running + len(_cut_off(trials)) < limit else None
 

@@ -20,6 +20,7 @@ if sys.platform != "win32":
 
 TEMPORARY = ".tmp"
 STALE_SECONDS = 3600.0
+RELEASED_LOCKS = "*.lock*.rename"  # of journals, which Optuna renames before it removes them
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -39,10 +40,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what processes that were killed in the middle of ``write_file`` left in a folder and below it.
+    """Remove what processes left in a folder and below it that were killed in the middle of a write.
 
     Of processes of other machines, which can't be asked, it is what is an hour old.
     """
+    for path in folder.rglob(RELEASED_LOCKS):
+        path.unlink(missing_ok=True)
     for path in folder.rglob(f".*{TEMPORARY}"):
         host, _, process = path.name.removesuffix(TEMPORARY).rpartition(".")
         with suppress(FileNotFoundError):

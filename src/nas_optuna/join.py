@@ -136,6 +136,8 @@ class Joined:
 
     def _leave(self) -> None:
         """Tidy up; who is the last one to leave a study that is done leaves no states of trainings."""
+        if not self.has_failed:
+            self._watch.wait_out(lambda: self._interrupt.requested)
         remove_temporaries(self._folder)
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         is_done = not running and not self._interrupt.requested and not self.has_failed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import optuna
@@ -95,6 +95,27 @@ class Watch:
         self._looks_at = time.monotonic() + self._seconds / SIGNS
         return bring_back(self._study, self.lost())
 
+    def wait_out(self, stop: Callable[[], object]) -> list[int]:
+        """Wait until all who run have given a sign, ended or turned out to be lost.
+
+        Args:
+            stop: Whether to wait no longer.
+
+        Returns:
+            Numbers of the trials that were ended.
+        """
+        first: dict[int, tuple[object, ...]] = {}
+        ended: list[int] = []
+        while not stop():
+            signs = {
+                trial.number: _sign(trial) for trial in self._running(self._study.get_trials(deepcopy=False))
+            }
+            if not any(first.setdefault(number, sign) == sign for number, sign in signs.items()):
+                break
+            ended += self.sweep()
+            time.sleep(self._seconds / SIGNS / SIGNS)
+        return ended
+
     @property
     def has_suspects(self) -> bool:
         """Whether there was something at the last look that may turn out to be lost."""
@@ -103,10 +124,15 @@ class Watch:
     def lost(self) -> list[FrozenTrial]:
         """What had not changed for a lease by now, at each look so far."""
         now, trials = time.monotonic(), self._study.get_trials(deepcopy=False)
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING and not _is_own(trial)]
-        suspects = {_sign(trial): trial for trial in [*running, *unqueued(trials)]}
+        suspects = {_sign(trial): trial for trial in [*self._running(trials), *unqueued(trials)]}
         self._since = {sign: self._since.get(sign, now) for sign in suspects}
         return [trial for sign, trial in suspects.items() if now - self._since[sign] > self._seconds]
+
+    @staticmethod
+    def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Of other processes, or of nobody."""
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        return [trial for trial in running if trial.user_attrs.get("worker") != this_worker()]
 
 
 def bring_back(study: optuna.Study, lost: Sequence[FrozenTrial]) -> list[int]:
@@ -124,7 +150,3 @@ def bring_back(study: optuna.Study, lost: Sequence[FrozenTrial]) -> list[int]:
 def _sign(trial: FrozenTrial) -> tuple[object, ...]:
     attributes, reported = trial.user_attrs, len(trial.intermediate_values)
     return trial.number, trial.state, attributes.get(LEASE), len(attributes), reported
-
-
-def _is_own(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("worker") == this_worker())

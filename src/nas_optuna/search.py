@@ -119,6 +119,8 @@ class Search:
         else:
             self._parts.data.share()
             Crew(self._job(), workers=self._parts.workers, chief=self).run()
+        if not self._is_time_over():
+            self._watch.wait_out(lambda: self._interrupt.requested or self._halt)
         if self._parts.kept is not None and not self._interrupt.requested:
             self._parts.kept.clear()
         if self._halt:

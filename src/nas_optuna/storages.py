@@ -245,9 +245,19 @@ def _server_storage(address: str, *, connections: int) -> RDBStorage:
     pool = {"pool_pre_ping": True, "pool_recycle": RENEW_SECONDS, "pool_size": connections, "max_overflow": 2}
     arguments = _connect_arguments(make_url(address))
     storage = RDBStorage(_literally(address), engine_kwargs={**pool, "connect_args": arguments})
+    if storage.engine.dialect.name == "postgresql":
+        sqlalchemy.event.listen(storage.engine, "connect", _let_go)
+        storage.engine.dispose()
     # in order, at the latest when the process ends
     weakref.finalize(storage, storage.engine.dispose)
     return storage
+
+
+def _let_go(connection: Any, record: object) -> None:
+    # a machine that lost its power in the middle of a write would lock the study for hours
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{LOCKED_SECONDS}s'")
+    connection.commit()
 
 
 def _literally(address: str) -> str:
