@@ -123,7 +123,9 @@ def test_what_was_cut_off_keeps_its_part_of_the_budget() -> None:
     assert claims.may_ask() is None
     requeue(study, study.trials[0])
     assert claims.may_ask() is True
-    assert claims.claim(study.ask(), stop=never) is None
+    retry, late = study.ask(), study.ask()
+    assert claims.claim(late, stop=never) == SPENT
+    assert claims.claim(retry, stop=never) is None
 
 
 SPEND = """

@@ -78,7 +78,7 @@ class Claims:
             others = [other for other in trials if is_counted(other) and other.number != trial.number]
             held = sum(map(_holds, others))
             # whoever waits for one that is queued again would keep it from being tried
-            kept_free = 0 if RETRY_OF in trial.user_attrs else len(_cut_off(trials))
+            kept_free = 0 if RETRY_OF in trial.user_attrs else len(_cut_off(trials)) + _retrying(others)
             asking = [other.number for other in others if _asks(other)]
             if asks and held + kept_free + len(asking) < limit:
                 trial.set_user_attr(CLAIM, HOLDS)
@@ -106,6 +106,13 @@ def _is_spent(trial: FrozenTrial) -> bool:
 
 def _asks(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and trial.user_attrs.get(CLAIM) == ASKS
+
+
+def _retrying(trials: Sequence[FrozenTrial]) -> int:
+    """How many networks that were cut off are just being tried again, and are about to claim their part."""
+    return sum(
+        is_retry(trial) and trial.state == TrialState.RUNNING and not _holds(trial) for trial in trials
+    )
 
 
 def _cut_off(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

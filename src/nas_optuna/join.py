@@ -20,15 +20,15 @@ from nas_optuna.cores import tune_process
 from nas_optuna.errors import InputError, NothingFound, check_number
 from nas_optuna.files import remove_temporaries
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
-from nas_optuna.lease import Watch
+from nas_optuna.lease import SECONDS, Watch
 from nas_optuna.member import build_objective, run_trial
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME
 from nas_optuna.reopen import Reopened, open_again, overrides_of
 from nas_optuna.results import Display, front
 from nas_optuna.storages import hide_password, open_storage, path_of, settle
-from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, requeue, sweep_dead
+from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, requeue, sweep_dead
 
-FAILURES_IN_A_ROW = 3
+FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = 3, 500
 LOOK_SECONDS = 0.5  # between two looks for something to do
 SAID = ("plan", "fingerprint", CONFIGURATION, BUDGET_LEFT)  # by a study that can be joined
 
@@ -44,7 +44,7 @@ def join(config: DictConfig) -> float:
 
     Raises:
         InputError: The request is wrong, or the study can't be joined. Nothing was trained.
-        NothingFound: Several networks in a row failed.
+        NothingFound: Several networks in a row failed, or very many needed no training.
         SystemExit: It was asked to end. What it had begun is queued again.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -84,7 +84,7 @@ class Joined:
     Attributes:
         display: What the user sees: the trials of this worker.
         done: How many there were.
-        has_failed: Whether the last ones in a row failed.
+        has_failed: Whether the last ones in a row came to nothing.
     """
 
     def __init__(self, reopened: Reopened, interrupt: Interrupt) -> None:
@@ -94,7 +94,7 @@ class Joined:
         self._address = str(reopened.config.storage)
         self._folder = reopened.folder
         self._claims = Claims(self._study)
-        self._watch = Watch(self._study, seconds=reopened.config.lease)
+        self._watch = Watch(self._study, seconds=reopened.config.get("lease", SECONDS))
         budget = self._claims.budget
         self._deadline: float | None = budget["deadline"]
         left = None if self._deadline is None else max(1.0, self._deadline - time.time())
@@ -102,7 +102,7 @@ class Joined:
             budget=Budget(budget["n_trials"], left), objectives=self._objectives, elapsed=0.0
         )
         self.done = 0
-        self._failures = 0
+        self._failures = self._untrained = 0
         self._objective = build_objective(
             self._study,
             reopened.config,
@@ -118,8 +118,8 @@ class Joined:
 
     @property
     def has_failed(self) -> bool:
-        """Whether so many networks in a row failed that the next ones would as well."""
-        return self._failures >= FAILURES_IN_A_ROW
+        """Whether so many networks in a row failed, or were known, that the next ones would as well."""
+        return self._failures >= FAILURES_IN_A_ROW or self._untrained >= UNTRAINED_IN_A_ROW
 
     def run(self) -> None:
         """Run trials while there is something to do."""
@@ -151,6 +151,7 @@ class Joined:
         self.display.ended(trial)
         self._has_found = self._has_found or trial.state == TrialState.COMPLETE
         self._failures = self._failures + 1 if "error" in trial.user_attrs else 0
+        self._untrained = 0 if is_trained(trial) else self._untrained + 1
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(self._study, trial)
         if self._objective.kept is not None:
@@ -181,8 +182,10 @@ class Joined:
     def _reason(self) -> str:
         if self._interrupt.requested:
             return "asked to end"
-        if self.has_failed:
+        if self._failures >= FAILURES_IN_A_ROW:
             return f"the last {FAILURES_IN_A_ROW} networks failed (user attribute 'error')"
+        if self.has_failed:
+            return f"the last {UNTRAINED_IN_A_ROW} networks were known already or beyond the limits"
         return "the time is over" if self._is_time_over() else "the budget is spent"
 
 
