@@ -51,10 +51,10 @@ from nas_optuna.configuration import build_space
 from nas_optuna.cores import count_cores, tune_process
 from nas_optuna.data import Digits, LabelledData
 from nas_optuna.estimation import Execution, Fidelity, Objectives
+from nas_optuna.member import run_trial
 from nas_optuna.objective import Objective
 from nas_optuna.space import Architecture, Network, Space, Stages, measure_costs
-from nas_optuna.study import open_storage, settle
-from nas_optuna.worker import run_trial
+from nas_optuna.storages import open_storage, settle
 
 HERE = Path(__file__).parent
 # the bare loop's recipe: images are then equal work

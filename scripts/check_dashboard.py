@@ -41,7 +41,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from nas_optuna.cores import processor
 from nas_optuna.dashboard import Fresh
 from nas_optuna.search import search
-from nas_optuna.study import open_storage
+from nas_optuna.storages import open_storage
 
 PATIENCE = 300  # seconds for a page
 FIGURES = '[id^="user-defined-plot:"] .main-svg'
@@ -139,7 +139,8 @@ def _serve(address: str, folder: Path) -> Iterator[str]:
     """The server of optuna-dashboard alone: the command of ours would make note and figures first."""
     code = (
         "import sys; from optuna_dashboard import wsgi; from nas_optuna.artifacts import Store; "
-        "from nas_optuna.dashboard.server import Address, bind; from nas_optuna.study import open_storage; "
+        "from nas_optuna.dashboard.server import Address, bind; "
+        "from nas_optuna.storages import open_storage; "
         "from pathlib import Path; "
         "app = wsgi(open_storage(sys.argv[1]), artifact_store=Store(Path(sys.argv[2]))); "
         "server = bind(Address('127.0.0.1', 0), app); print(server.server_port, flush=True); "

@@ -15,11 +15,11 @@ from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Objectives
 from nas_optuna.heirs import MOST, Heirs
 from nas_optuna.kept import Kept
+from nas_optuna.member import run_trial
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.results import Display
 from nas_optuna.search import search
 from nas_optuna.study import Budget, requeue
-from nas_optuna.worker import run_trial
 
 EPOCHS = 4
 ACCURACY = Objectives(directions={"accuracy": "maximize"})

@@ -17,11 +17,11 @@ from nas_optuna.attributes import PROMOTES
 from nas_optuna.data import Digits
 from nas_optuna.estimation import CurvePruner, Fidelity, Objectives
 from nas_optuna.kept import Kept
+from nas_optuna.member import run_trial
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.results import Display
 from nas_optuna.search import search
 from nas_optuna.study import RETRY_OF, Budget, requeue, sweep_dead, trained_trials
-from nas_optuna.worker import run_trial
 
 EPOCHS = 4
 ACCURACY = Objectives(directions={"accuracy": "maximize"})
@@ -109,6 +109,47 @@ def test_cut_off_training_is_taken_up_by_its_retry(
     assert resumed.user_attrs[RETRY_OF] == 1
     assert resumed.user_attrs["seed"] == interrupted.user_attrs["seed"]
     assert resumed.value == through.trials[1].value
+
+
+def test_cut_off_training_is_taken_up_where_its_first_retry_died_at_once(
+    digits: Digits, kept: Kept, through: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_optuna.kept.SECONDS", 0.0)
+    study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, kept)
+    run_trial(study, objective)
+    objective.stop_reason = lambda: INTERRUPTED if len(study.trials[1].intermediate_values) == 2 else None
+    interrupted, _ = run_trial(study, objective)
+    requeue(study, interrupted)
+    # it had come to its network, and no further
+    study.ask().set_user_attr("worker", f"{platform.node()}:{dead_process()}")
+    assert sweep_dead(study) == [2]
+    kept.tidy(study)
+    objective.stop_reason = lambda: None
+    resumed, _ = run_trial(study, objective)
+    assert resumed.params == interrupted.params
+    assert resumed.user_attrs["seed"] == interrupted.user_attrs["seed"]
+    assert resumed.value == through.trials[1].value
+
+
+def test_training_of_a_process_that_was_taken_for_dead_stops(digits: Digits, kept: Kept) -> None:
+    study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, kept)
+    objective.lease = 0.2
+    objective.fidelity = Fidelity(2000)
+
+    def another_one_ends_it() -> None:
+        trial = study.trials[0]
+        if trial.intermediate_values and not trial.state.is_finished():
+            study.tell(0, state=TrialState.FAIL)
+
+    objective.stop_reason = another_one_ends_it
+    ended, _ = run_trial(study, objective)
+    assert ended.state == TrialState.FAIL
+    assert "error" not in ended.user_attrs
+    assert len(ended.intermediate_values) < 2000
+    # the next one is judged as if nothing had been
+    objective.stop_reason = lambda: None
+    objective.fidelity = Fidelity(1)
+    assert run_trial(study, objective)[0].state == TrialState.COMPLETE
 
 
 def test_training_whose_state_is_damaged_begins_anew_with_its_seed(

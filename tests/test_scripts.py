@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import command_environment
 from PIL import Image
+from postgres import needs_postgres, running_postgres
 
 PROJECT = Path(__file__).parent.parent
 
@@ -141,6 +142,22 @@ def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, t
     assert -1 <= figures["synflow"]["partial_parts"][0] <= 1
     # both make the same steps on the same images, and are judged at other times
     assert figures["epochs 0.5"]["spearman"] == figures["data_share 0.5"]["spearman"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("networks", ["table", "digits"])
+@pytest.mark.parametrize("storage", ["sqlite", "journal", pytest.param("postgres", marks=needs_postgres)])
+def test_nothing_is_lost_where_workers_are_killed(storage: str, networks: str, macro_table: Path) -> None:
+    few = ("--kills", "6", "--workers", "3", "--every", "0.7", "--lease", "3")
+    table = ("--table", str(macro_table), "--trials", "150") if networks == "table" else ("--trials", "12")
+    if storage == "postgres":
+        with running_postgres() as server:
+            figures = run_script("check_crashes.py", "--storage", server.address, *few, *table)
+    else:
+        figures = run_script("check_crashes.py", "--storage", storage, *few, *table)
+    assert figures["found"] == 0
+    assert figures["kills"] > 0
+    assert figures["checked"] >= (150 if networks == "table" else 12)
 
 
 @pytest.mark.slow

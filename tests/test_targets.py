@@ -11,7 +11,7 @@ from conftest import compose_config
 
 from nas_optuna.configuration import plain
 from nas_optuna.errors import InputError
-from nas_optuna.targets import check_targets
+from nas_optuna.targets import check_targets, foreign_modules
 
 CONF = Path(nas_optuna.conf.__file__).parent
 
@@ -94,3 +94,15 @@ def test_interpolation_is_not_worked_out() -> None:
 def test_allowed_module_is_a_name(module: Any) -> None:
     with pytest.raises(InputError, match="allow: "):
         check_targets({}, allow=[module])
+
+
+def test_modules_beyond_ours_are_found() -> None:
+    config = {
+        "space": {
+            "_target_": "nas_optuna.space.Stages",
+            "layers": {"ghost": {"_target_": "my_layers.Ghost"}},
+        },
+        "strategy": {"_target_": "optuna.samplers.RandomSampler"},
+        "data": {"_target_": "my.data.Photos"},
+    }
+    assert foreign_modules(config) == ["my.data", "my_layers"]

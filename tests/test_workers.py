@@ -40,9 +40,10 @@ def load(folder: Path) -> optuna.Study:
     )
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(folder: Path, *overrides: str, start_new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nas_optuna", *overrides],
+        start_new_session=start_new_session,
         cwd=folder,
         env=command_environment(),
         stdout=subprocess.PIPE,
@@ -149,6 +150,22 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
 
 
 @pytest.mark.slow
+def test_signal_to_all_processes_stops_all_workers_in_order(tmp_path: Path) -> None:
+    long = ("estimation.epochs=2000", "n_trials=3", "final.finalists=1")
+    with start(tmp_path, *TWO, *long, start_new_session=True) as process:
+        wait_for_running(tmp_path, count=2)
+        # as a cluster asks for a machine back
+        os.killpg(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    trials = load(tmp_path).trials
+    stopped = [trial for trial in trials if trial.user_attrs.get("stopped") == "interrupted"]
+    assert len(stopped) == 2
+    assert sum(trial.state == TrialState.WAITING for trial in trials) == 2
+
+
+@pytest.mark.slow
 def test_interrupt_does_not_wait_for_a_worker_that_hears_nothing(
     long_search: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -195,7 +212,7 @@ def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_pat
 
 ORPHAN = """
 import multiprocessing, os, time
-from nas_optuna.worker import end_with_parent
+from nas_optuna.member import end_with_parent
 
 def wait_forever(started):
     end_with_parent(grace=0.0)

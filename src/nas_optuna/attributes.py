@@ -8,3 +8,9 @@ KNOWN_VALUES = "known_values"
 PROMOTES = "promotes"
 # number of the trial whose weights this one began with, and how like its network is to that one's
 INHERITS, LIKENESS = "inherits", "likeness"
+# number of the trial that was cut off and is tried again
+RETRY_OF = "retry_of"
+# counts up while a process works on the trial
+LEASE = "lease"
+# what a trial has of the budget: it asks for a part, or holds one
+CLAIM = "claim"

@@ -15,11 +15,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nas_optuna import completion
-from nas_optuna.errors import InputError, NothingFound
+from nas_optuna.errors import InputError, NothingFound, StorageGone
 from nas_optuna.interrupt import EXIT_CODE
 
 NOTHING_FOUND_CODE = 1
 INPUT_ERROR_CODE = 2
+STORAGE_GONE_CODE = 3
 
 # Steps of small networks end in less time than OpenMP's threads wait for one another by spinning, which
 # on a machine with anything else to do takes the cores from those that work: a training beside one busy
@@ -37,9 +38,9 @@ def _run(config: DictConfig) -> float | tuple[float, ...]:
 
     def work() -> float | tuple[float, ...]:
         # imports torch and Lightning, which takes seconds
-        from nas_optuna.search import search
+        from nas_optuna.launch import launch
 
-        return search(config)
+        return launch(config)
 
     return _guard(work)
 
@@ -95,6 +96,18 @@ def _dashboard(config: DictConfig) -> float | tuple[float, ...]:
     return _guard(work)
 
 
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="worker")
+def _work(config: DictConfig) -> float | tuple[float, ...]:
+    """Join a running study."""
+
+    def work() -> float:
+        from nas_optuna.join import join
+
+        return join(config)
+
+    return _guard(work)
+
+
 @hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="report")
 def _report(config: DictConfig) -> float | tuple[float, ...]:
     """Write the report of a study."""
@@ -104,6 +117,30 @@ def _report(config: DictConfig) -> float | tuple[float, ...]:
 
         report_study(config)
         return 0.0
+
+    return _guard(work)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="serve")
+def _serve(config: DictConfig) -> float | tuple[float, ...]:
+    """Serve a database."""
+
+    def work() -> float:
+        from nas_optuna.proxy import serve
+
+        return serve(config)
+
+    return _guard(work)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nas_optuna.conf", config_name="doctor")
+def _examine(config: DictConfig) -> float | tuple[float, ...]:
+    """Say what is wrong with a study."""
+
+    def work() -> float:
+        from nas_optuna.examine import examine
+
+        return examine(config)
 
     return _guard(work)
 
@@ -119,6 +156,9 @@ def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float
         return _fail(INPUT_ERROR_CODE)
     except NothingFound:
         return _fail(NOTHING_FOUND_CODE)
+    except StorageGone as error:
+        sys.stderr.write(f"error: {error}\n")
+        return _fail(STORAGE_GONE_CODE)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
 
@@ -160,6 +200,21 @@ def dashboard_main() -> None:
 def report_main() -> None:
     """Entry point of ``python -m nas_optuna.report``."""
     _main(_report)
+
+
+def worker_main() -> None:
+    """Entry point of ``python -m nas_optuna.worker``."""
+    _main(_work)
+
+
+def serve_main() -> None:
+    """Entry point of ``python -m nas_optuna.serve``."""
+    _main(_serve)
+
+
+def doctor_main() -> None:
+    """Entry point of ``python -m nas_optuna.doctor``."""
+    _main(_examine)
 
 
 def _main(task: Callable[[], object]) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
-from nas_optuna.worker import Job, work
+from nas_optuna.interrupt import SIGNALS
+from nas_optuna.member import Job, work
 
 RESTARTS = 3  # of each worker
 POLL_SECONDS = 0.2
@@ -133,7 +134,7 @@ class Crew:
             if member.state != "ready":
                 continue
             answer = self._chief.may_start(asking=self._count("asking"))
-            if answer is None and self._count("asking", "training"):
+            if answer is None:
                 return
             self._send(member, bool(answer))
             member.state = "asking" if answer else "ended"
@@ -171,7 +172,7 @@ class Crew:
 
 @contextmanager
 def _environment(job: Job) -> Iterator[None]:
-    """What a new process inherits before it can be told anything: its threads, its GPU, deaf to Ctrl-C."""
+    """What a new process inherits before it can be told anything: its threads, its GPU, deaf to signals."""
     changes = {"OMP_NUM_THREADS": str(job.threads)}
     if torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -179,14 +180,15 @@ def _environment(job: Job) -> Iterator[None]:
         changes["CUDA_VISIBLE_DEVICES"] = names[job.index % len(names)]
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    # a Ctrl-C while it imports would end it with a traceback; ignored here, it is ignored there
+    # a Ctrl-C while it imports would end it with a traceback, and a cluster's SIGTERM to all processes its
+    # training: this process stops it in order; ignored here, they are ignored there
     on_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if on_main_thread else None
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS if on_main_thread}
     try:
         yield
     finally:
-        if on_main_thread:
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -18,6 +18,14 @@ class NothingFound(Exception):
     """A search ended without a network that was trained to the end. What is known was reported."""
 
 
+class StorageGone(BaseException):
+    """The study's storage has not answered for too long. What it was told before is kept.
+
+    It is no ``Exception``: whoever catches the errors of a network, Optuna among them, must not take it for
+    one. Its message is one line.
+    """
+
+
 def check_number(
     key: str,
     value: Any,

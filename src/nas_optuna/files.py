@@ -4,26 +4,55 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 if sys.platform != "win32":
     import fcntl
+
+TEMPORARY = ".tmp"
+STALE_SECONDS = 3600.0
+RELEASED_LOCKS = "*.lock*.rename"  # of journals, which Optuna renames before it removes them
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that after a crash it is whole: the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # a full disk needs no half file
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what processes left in a folder and below it that were killed in the middle of a write.
+
+    Of processes of other machines, which can't be asked, it is what is an hour old.
+    """
+    for path in folder.rglob(RELEASED_LOCKS):
+        path.unlink(missing_ok=True)
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        host, _, process = path.name.removesuffix(TEMPORARY).rpartition(".")
+        with suppress(FileNotFoundError):
+            is_here = host.endswith(f".{platform.node()}") and process.isdigit()
+            is_old = time.time() - path.stat().st_mtime > STALE_SECONDS
+            if is_old or (is_here and not psutil.pid_exists(int(process))):
+                path.unlink()
 
 
 def to_json(values: Any) -> bytes:

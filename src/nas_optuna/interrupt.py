@@ -1,4 +1,4 @@
-"""Ctrl-C: once to end in order, twice to end at once."""
+"""Ctrl-C, or SIGTERM: once to end in order, twice to end at once."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from types import FrameType, TracebackType
 from typing import Any
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """From entering it, the first Ctrl-C sets ``requested`` and the second ends the process."""
+    """From entering it, the first Ctrl-C sets ``requested`` and the second ends the process.
+
+    So does SIGTERM, by which a cluster asks for a machine back.
+    """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # after a Ctrl-C the process is on its way out, and a second one must still end it at once
-        if self._previous is not None and not self.requested:
-            signal.signal(signal.SIGINT, self._previous)
+        if not self.requested:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -38,4 +44,5 @@ class Interrupt:
             sys.stderr.flush()
             os._exit(EXIT_CODE)
         self.requested = True
-        sys.stderr.write("\nstopping in order; press Ctrl-C again to end at once\n")
+        again = "press Ctrl-C again" if signum == signal.SIGINT else "ask again"
+        sys.stderr.write(f"\nstopping in order; {again} to end at once\n")

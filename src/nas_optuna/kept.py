@@ -9,9 +9,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import PROMOTES
 from nas_optuna.estimation import Checkpoint, CurvePruner, Estimator, Table
-from nas_optuna.study import RETRY_OF
+from nas_optuna.study import origins, unqueued
 
 CHECKPOINTS = "checkpoints"  # a folder in a study's own
 SECONDS = 5.0  # between two writes: a shorter epoch is sooner trained again than kept
@@ -46,10 +45,10 @@ class Kept:
         """Make sure that no other process takes a stopped training up; whether it was there."""
         return _rename(self._path(number), self._path(number, "claimed"))
 
-    def hand_over(self, origin: int, number: int) -> None:
-        """Let a trial have the state of an earlier one, if it is there."""
-        if not _rename(self._path(origin, "claimed"), self._path(number)):
-            _rename(self._path(origin), self._path(number))
+    def hand_over(self, origin: int, number: int) -> bool:
+        """Let a trial have the state of an earlier one; whether it was there."""
+        claimed, plain = self._path(origin, "claimed"), self._path(origin)
+        return _rename(claimed, self._path(number)) or _rename(plain, self._path(number))
 
     def tidy(self, study: optuna.Study) -> None:
         """Remove what nobody will take up: of stopped trainings all but the furthest and best."""
@@ -58,7 +57,11 @@ class Kept:
         stopped.sort(key=lambda trial: max(trial.intermediate_values.items(), default=(0, 0.0)))
         for trial in stopped[: -self._most or None] if may_promote(study) else stopped:
             self._path(trial.number).unlink(missing_ok=True)
-        cut_off = {trial.user_attrs.get(RETRY_OF) for trial in trials if trial.state == TrialState.WAITING}
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
+        # somebody is about to queue these
+        lost = unqueued(trials)
+        cut_off = {origin.number for trial in [*unfinished, *lost] for origin in origins(trials, trial)}
+        cut_off |= {trial.number for trial in lost}
         for trial in self._trials(study):
             is_lost = trial.state == TrialState.FAIL and trial.number not in cut_off
             if trial.state == TrialState.COMPLETE or is_lost:
@@ -89,12 +92,6 @@ def make_kept(study_dir: str | Path, most: int, estimation: Estimator) -> Kept |
 def may_promote(study: optuna.Study) -> bool:
     """Whether the study's pruner says what is to be taken up."""
     return isinstance(study.pruner, CurvePruner) and len(study.directions) == 1
-
-
-def origin_of(trial: FrozenTrial | optuna.Trial) -> int | None:
-    """The number of the trial whose training this one takes up."""
-    origin: int | None = trial.user_attrs.get(PROMOTES, trial.user_attrs.get(RETRY_OF))
-    return origin
 
 
 def _may_go_on(trial: FrozenTrial) -> bool:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from nas_optuna.artifacts import TrialArtifacts
-from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES
+from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES, RETRY_OF
+from nas_optuna.claims import SPENT, Claims
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
 from nas_optuna.estimation import (
@@ -33,15 +35,18 @@ from nas_optuna.estimation import (
     read_curve,
 )
 from nas_optuna.heirs import Heirs
-from nas_optuna.kept import Kept, may_promote, origin_of
+from nas_optuna.kept import Kept, may_promote
 from nas_optuna.latency import LATENCY, LatencyMeter
+from nas_optuna.lease import SECONDS, Beat
 from nas_optuna.space import Architecture, Space
-from nas_optuna.study import derive_seed, is_alive, is_feasible, this_worker
+from nas_optuna.study import INTERRUPTED as INTERRUPTED
+from nas_optuna.study import OUT_OF_TIME as OUT_OF_TIME
+from nas_optuna.study import derive_seed, is_alive, is_feasible, origins, this_worker
 
 DUPLICATES = ("reuse", "retrain", "skip")
 INHERITANCE = {INHERITS, LIKENESS}
 WAIT_SECONDS = 0.2  # between two looks at a twin
-INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+LOST = "lost"  # to another process, which took this one for dead
 
 Measures = Mapping[str, float]
 
@@ -57,7 +62,7 @@ class Progress(Protocol):
 
 
 class TrialInterrupted(Exception):
-    """The user asked to stop while this trial ran."""
+    """The user asked to stop while this trial ran, or it came too late for the budget."""
 
 
 @dataclass
@@ -85,6 +90,8 @@ class Objective:
         kept: Trainings that may be taken up; None for none.
         heirs: Weights that networks begin with; None where each begins anew.
         artifacts: Gives trained trials their diagram and curve; None for none.
+        lease: Seconds without a sign of life after which other processes take this one for dead.
+        claims: Asked before a training; None where nobody else trains networks of the study.
     """
 
     space: Space
@@ -101,13 +108,16 @@ class Objective:
     kept: Kept | None = None
     heirs: Heirs | None = None
     artifacts: TrialArtifacts | None = None
+    lease: float = SECONDS
+    claims: Claims | None = None
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         try:
             with self.stopwatch.judging():
                 trial.set_user_attr("worker", this_worker())
-                return self._judge(trial)
-        except (optuna.TrialPruned, TrialInterrupted):
+                with Beat(trial, seconds=self.lease) as beat:
+                    return self._judge(trial, beat)
+        except (optuna.TrialPruned, TrialInterrupted, UpdateFinishedTrialError):
             raise
         except Exception as error:
             trial.set_user_attr("error", f"{type(error).__name__}: {error}")
@@ -126,7 +136,7 @@ class Objective:
         if number is not None and self.kept.claim(number):
             study.enqueue_trial(stopped[number].params, user_attrs={PROMOTES: number})
 
-    def _judge(self, trial: optuna.Trial) -> tuple[float, ...]:
+    def _judge(self, trial: optuna.Trial, beat: Beat) -> tuple[float, ...]:
         with self.stopwatch.span("ask"):
             architecture = self.space(trial).canonical()
         measures = self._measure(architecture)
@@ -140,7 +150,7 @@ class Objective:
         return (
             self._refuse_oversized(trial, measures)
             or self._answer_twin(trial, architecture, measures)
-            or self._train(trial, architecture, measures)
+            or self._train(trial, architecture, measures, beat)
         )
 
     def _measure(self, architecture: Architecture) -> Measures:
@@ -208,13 +218,18 @@ class Objective:
     @staticmethod
     def _stop(trial: optuna.Trial, reason: str) -> NoReturn:
         trial.set_user_attr("stopped", reason)
-        if reason == INTERRUPTED:
+        if reason in (INTERRUPTED, SPENT):
             raise TrialInterrupted
         raise optuna.TrialPruned(reason)
 
     def _train(
-        self, trial: optuna.Trial, architecture: Architecture, measures: Measures
+        self, trial: optuna.Trial, architecture: Architecture, measures: Measures, beat: Beat
     ) -> tuple[float, ...]:
+        if self.claims is not None and PROMOTES not in trial.user_attrs:
+            with self.stopwatch.span("ask"):
+                refused = self.claims.claim(trial, stop=self.stop_reason)
+            if refused:
+                self._stop(trial, refused)
         seed, checkpoint = self._begin(trial)
         trial.set_user_attr("seed", seed)
         pruning = PruningCallback(
@@ -233,7 +248,7 @@ class Objective:
                 seed=seed,
                 scale=self.training.scale,
                 callbacks=[epoch, pruning],
-                stop=self.stop_reason,
+                stop=lambda: LOST if beat.is_lost else self.stop_reason(),
                 stopwatch=self.stopwatch,
                 checkpoint=checkpoint,
                 parent=parent,
@@ -265,15 +280,20 @@ class Objective:
 
     def _begin(self, trial: optuna.Trial) -> tuple[int, Checkpoint | None]:
         """The seed of a trial's training, and where its state is kept; both of the trial it takes up."""
-        origin, seed = origin_of(trial), None
-        if origin is not None and self.kept is not None:
-            self.kept.hand_over(origin, trial.number)
-            before = trial.study.get_trials(deepcopy=False)[origin].user_attrs
-            seed = before.get("seed")
-            for name in INHERITANCE & before.keys():
-                trial.set_user_attr(name, before[name])
+        before = origins(trial.study.get_trials(deepcopy=False), trial) if self._goes_on(trial) else []
+        if self.kept is not None:
+            # what died before it took its origin's state over left it there
+            any(self.kept.hand_over(origin.number, trial.number) for origin in before)
+        known = [origin.user_attrs["seed"] for origin in before if "seed" in origin.user_attrs]
+        first = before[-1] if before else trial
+        for name in INHERITANCE & (before[0].user_attrs.keys() if before else set()):
+            trial.set_user_attr(name, before[0].user_attrs[name])
         checkpoint = self.kept.checkpoint(trial.number) if self.kept is not None else None
-        return derive_seed(self.seed, trial.number) if seed is None else seed, checkpoint
+        return known[0] if known else derive_seed(self.seed, first.number), checkpoint
+
+    @staticmethod
+    def _goes_on(trial: optuna.Trial) -> bool:
+        return bool({PROMOTES, RETRY_OF} & trial.user_attrs.keys())
 
     def _parent(self, trial: optuna.Trial, architecture: Architecture) -> Parent | None:
         """The relative whose weights a training begins with, if there is one."""

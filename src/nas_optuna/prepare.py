@@ -38,7 +38,15 @@ from nas_optuna.objective import DUPLICATES
 from nas_optuna.record import remember_data, remember_run
 from nas_optuna.results import FinalSettings
 from nas_optuna.space import Architecture, Space, measure_costs, resolve_seeds
-from nas_optuna.study import Budget, check_same, keep_configuration, open_study, sweep_dead
+from nas_optuna.storages import check_address
+from nas_optuna.study import (
+    Budget,
+    check_same,
+    keep_budget,
+    keep_configuration,
+    open_study,
+    sweep_dead,
+)
 
 CHECKED_NETWORKS = 5
 
@@ -108,6 +116,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     check_number("checkpoints", config.checkpoints, whole=True, at_least=0)
     if not isinstance(config.dashboard, bool):
         raise InputError(f"dashboard: {config.dashboard!r} must be true or false.")
+    check_number("lease", config.lease, above=0)
+    check_address(str(config.storage))
     settings = _settings(PlanSettings, config, "plan")
     final = _settings(FinalSettings, config, "final")
     folder = _study_folder(config)
@@ -183,6 +193,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         budget={**asdict(budget), "workers": workers},
         device=open_training.torch_device,
     )
+    keep_budget(study, n_trials=budget.n_trials, deadline=_deadline(study, budget, settings, started))
     return Parts(
         budget=budget,
         seed=config.seed,
@@ -266,6 +277,14 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
             )
     fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__})
     return Plan(fidelity, known["trial_seconds"], known.get("full_seconds", known["trial_seconds"]))
+
+
+def _deadline(study: optuna.Study, budget: Budget, settings: PlanSettings, started: float) -> float | None:
+    """When the search's part of the time is used up, as ``time.time`` counts; None for never."""
+    if budget.timeout is None:
+        return None
+    used: float = study.user_attrs.get("search_seconds", 0.0) + time.monotonic() - started
+    return round(time.time() + budget.timeout * settings.search_share - used, 1)
 
 
 def _study_folder(config: DictConfig) -> Path:

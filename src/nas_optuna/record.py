@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from nas_optuna.cores import processor
 from nas_optuna.data import LabelledData, NoData, SplitName
-from nas_optuna.study import hide_password
+from nas_optuna.storages import hide_password
 
 RUNS, CLASS_NAMES, IMAGES = "runs", "class_names", "images"  # a study's user attributes
 PACKAGES = ("nas-optuna", "optuna", "torch", "torchvision", "pytorch-lightning", "hydra-core")

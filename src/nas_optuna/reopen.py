@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 
 from nas_optuna.configuration import build, build_space, plain
 from nas_optuna.data import LabelledData
@@ -23,7 +21,8 @@ from nas_optuna.objective import rebuild
 from nas_optuna.prepare import fingerprint
 from nas_optuna.results import front, ranking
 from nas_optuna.space import Architecture, Space
-from nas_optuna.study import CONFIGURATION, check_same, hide_password, is_feasible, open_storage
+from nas_optuna.storages import hide_password, open_storage, path_of
+from nas_optuna.study import CONFIGURATION, check_same, is_feasible
 from nas_optuna.targets import check_targets
 
 NEEDED = ("data", "space", "estimation", "objective", "final", "seed")
@@ -144,7 +143,7 @@ def recall(
         InputError: There is no such study, it found nothing, or it can't be used here.
     """
     folder = Path(study_dir).expanduser()
-    study = _find(address_of(storage, folder), study_name, folder)
+    study = find_at(address_of(storage, folder), study_name, folder)
     kept = _read(study)
     named = {group: kept[group] for group in ("space", "objective")}
     check_targets(named, allow=allow)
@@ -160,7 +159,7 @@ def find_study(folder: Path, *, storage: str | None = None, study_name: str | No
     Raises:
         InputError: There is no such study.
     """
-    return _find(address_of(storage, folder), study_name, folder)
+    return find_at(address_of(storage, folder), study_name, folder)
 
 
 def reopen(
@@ -187,17 +186,41 @@ def reopen(
     """
     folder = Path(study_dir).expanduser()
     address = address_of(storage, folder)
-    study = _find(address, study_name, folder)
+    study = find_at(address, study_name, folder)
+    reopened = open_again(study, storage=address, folder=folder, allow=allow, overrides=overrides)
+    _check_found(study, reopened.objectives)
+    return reopened
+
+
+def open_again(
+    study: optuna.Study,
+    *,
+    storage: str,
+    folder: Path,
+    allow: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Reopened:
+    """What a study says of itself, as objects: see ``reopen``. It need not have found anything.
+
+    Args:
+        study: As it was loaded.
+        storage: Address of its database.
+        folder: Where its files are, or shall be, on this machine.
+        allow, overrides: See ``reopen``.
+
+    Raises:
+        InputError: It does not say how it was made, or can't be used here.
+    """
     kept = _merge(_read(study), {**(overrides or {})})
     kept["cache_dir"] = (overrides or {}).get("cache_dir")
     check_targets(kept, allow=allow)
     config = OmegaConf.create(
-        {**kept, "study_dir": str(folder), "storage": address, "study_name": study.study_name}
+        {**kept, "study_dir": str(folder), "storage": storage, "study_name": study.study_name}
     )
     training: Estimator = _build(Estimator, config, "estimation")
     training.executions = Executions(folder / EXECUTIONS_FILE)
     plan = study.user_attrs["plan"]
-    reopened = Reopened(
+    return Reopened(
         study=study,
         config=config,
         objectives=_build(Objectives, config, "objective"),
@@ -207,8 +230,6 @@ def reopen(
         seed=config.seed,
         folder=folder,
     )
-    _check_found(study, reopened.objectives)
-    return reopened
 
 
 def overrides_of(config: DictConfig) -> dict[str, Any]:
@@ -243,7 +264,12 @@ def _check_found(study: optuna.Study, objectives: Objectives) -> None:
         )
 
 
-def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
+def find_at(address: str, name: str | None, folder: Path) -> optuna.Study:
+    """Load the study of a name, or the only one that there is.
+
+    Raises:
+        InputError: There is none.
+    """
     if _is_missing(address):
         raise InputError(
             f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
@@ -261,11 +287,8 @@ def _find(address: str, name: str | None, folder: Path) -> optuna.Study:
 
 def _is_missing(address: str) -> bool:
     """Whether it is a file that is not there, which opening it would make."""
-    try:
-        url = make_url(address)
-    except sqlalchemy.exc.ArgumentError:
-        return False  # opening it says what is wrong
-    return url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
+    path = path_of(address)
+    return path is not None and not path.is_file()
 
 
 def _read(study: optuna.Study) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from nas_optuna.results import (
     tabulate,
 )
 from nas_optuna.space import WEIGHTS
-from nas_optuna.study import settle
+from nas_optuna.storages import settle
 
 TRAINED = "trained"  # the folder, and what the study's user attributes begin with
 LARGEST = "largest"

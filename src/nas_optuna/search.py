@@ -12,13 +12,16 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.artifacts import make_artifacts
+from nas_optuna.claims import Claims
 from nas_optuna.cores import threads_of_each, tune_process
-from nas_optuna.crew import Crew
+from nas_optuna.crew import POLL_SECONDS, Crew
 from nas_optuna.dashboard import Fresh
 from nas_optuna.errors import NothingFound
 from nas_optuna.estimation import FULL, Fidelity, Table, may_prune, plan_final
 from nas_optuna.files import to_json, write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
+from nas_optuna.lease import Watch
+from nas_optuna.member import Job, run_trial
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME, Objective, rebuild
 from nas_optuna.prepare import prepare
 from nas_optuna.report import Facts, gather, write_report
@@ -34,17 +37,16 @@ from nas_optuna.results import (
     summarize,
     table,
 )
+from nas_optuna.storages import settle
 from nas_optuna.study import (
     claimed_trials,
     is_counted,
     is_feasible,
     is_trained,
     requeue,
-    settle,
     sweep_dead,
     trained_trials,
 )
-from nas_optuna.worker import Job, run_trial
 
 FAILURES_IN_A_ROW = 3
 UNTRAINED_IN_A_ROW = 500
@@ -112,6 +114,7 @@ class Search:
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
         self._has_found = bool(front(self._study, self._objectives))
+        self._watch = Watch(self._study, seconds=self._parts.worker_config["lease"])
 
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
@@ -121,6 +124,8 @@ class Search:
         else:
             self._parts.data.share()
             Crew(self._job(), workers=self._parts.workers, chief=self).run()
+        if not self._is_time_over():
+            self._watch.wait_out(lambda: self._interrupt.requested or self._halt)
         for files in (self._parts.kept, self._parts.heirs):
             if files is not None and not self._interrupt.requested:
                 files.clear()
@@ -129,6 +134,7 @@ class Search:
 
     def may_start(self, *, asking: int) -> bool | None:
         """Whether a worker may ask for a network; None while that depends on those that run."""
+        self._look_for_lost()
         if self._interrupt.requested or self._is_time_over() or self._halt:
             return False
         limit = self._parts.budget.n_trials
@@ -141,6 +147,7 @@ class Search:
 
     def stop_reason(self) -> str | None:
         """Why trainings shall stop, or None."""
+        self._look_for_lost()
         if self._interrupt.requested:
             return INTERRUPTED
         return OUT_OF_TIME if self._is_time_over() and self._is_enough() else None
@@ -148,6 +155,11 @@ class Search:
     def is_interrupted(self) -> bool:
         """Whether the user waits for the end."""
         return self._interrupt.requested
+
+    def _look_for_lost(self) -> None:
+        """Queue again what workers of other machines left that give no sign of life."""
+        if lost := self._watch.sweep():
+            self.display.say(f"the workers of trial {', '.join(map(str, lost))} are gone: queued again")
 
     def _is_time_over(self) -> bool:
         """Whether the search's part of the time is used up."""
@@ -206,8 +218,13 @@ class Search:
                 classes=len(self._parts.data.classes),
                 say=self.say,
             ),
+            lease=self._parts.worker_config["lease"],
+            claims=Claims(self._study),
         )
-        while self.may_start(asking=0):
+        while (answer := self.may_start(asking=0)) is not False:
+            if answer is None:
+                time.sleep(POLL_SECONDS)
+                continue
             trial, seconds = run_trial(self._study, objective)
             self.ended(trial.number, seconds)
 

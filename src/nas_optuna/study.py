@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import sqlite3
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
-import sqlalchemy.event
-import sqlalchemy.exc
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 
 from nas_optuna.attributes import PROMOTES
+from nas_optuna.attributes import RETRY_OF as RETRY_OF
 from nas_optuna.errors import InputError, check_number
+from nas_optuna.storages import hide_password, open_storage
 
 CONFIGURATION = "configuration"  # a study's user attribute
-BUDGET = ("n_trials", "timeout", "workers", "plan")  # keys of a configuration
-RETRY_OF = "retry_of"  # user attribute: number of the trial that was cut off and is tried again
+BUDGET = ("n_trials", "timeout", "worker", "workers", "plan")  # keys of a configuration
+BUDGET_LEFT = "budget"  # a study's user attribute
+MOST_DEATHS = 3  # of processes that train one network: it may be this network that kills them
+INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"  # what a trial's user attribute ``stopped`` says
 COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -65,9 +64,8 @@ def open_study(
     Raises:
         InputError: The storage can't be opened, or holds a study of this name with other objectives.
     """
-    backend = open_storage(storage)
     study = optuna.create_study(
-        storage=backend,
+        storage=open_storage(storage),
         study_name=study_name,
         directions=[StudyDirection[direction.upper()] for direction in directions.values()],
         load_if_exists=True,
@@ -127,26 +125,98 @@ def keep_configuration(study: optuna.Study, config: Mapping[str, Any]) -> None:
         study.set_user_attr(CONFIGURATION, text)
 
 
+def keep_budget(study: optuna.Study, *, n_trials: int | None, deadline: float | None) -> None:
+    """Let the study say how much it may spend, for workers that know nothing but its address.
+
+    Args:
+        study: Its user attribute ``budget`` is set.
+        n_trials: Networks trained in all.
+        deadline: When no more shall begin, in seconds as ``time.time`` counts.
+    """
+    study.set_user_attr(BUDGET_LEFT, {"n_trials": n_trials, "deadline": deadline})
+
+
 def sweep_dead(study: optuna.Study) -> list[int]:
     """End trials whose process on this machine is gone, and queue their networks again.
 
     Returns:
         Numbers of the trials that were ended.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    dead = [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))]
-    for trial in dead:
-        study.tell(trial.number, state=TrialState.FAIL)
-        # not a second time: it may be this network that kills its process
-        if RETRY_OF not in trial.user_attrs:
+    return end_lost(study, dead(study.get_trials(deepcopy=False)))
+
+
+def dead(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Running trials whose process on this machine is gone."""
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    return [trial for trial in running if _is_dead(trial.user_attrs.get("worker", ""))]
+
+
+def end_lost(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
+    """End running trials whose process is gone, and queue their networks again.
+
+    Of several processes that do so one ends a trial, and that one queues its network.
+
+    Returns:
+        Numbers of the trials that were ended here.
+    """
+    ended = []
+    for trial in trials:
+        try:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, UpdateFinishedTrialError):
+            continue
+        ended.append(trial.number)
+        if _may_retry(study.get_trials(deepcopy=False), trial):
             requeue(study, trial)
-    return [trial.number for trial in dead]
+    return ended
+
+
+def unqueued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were cut off, whose network is to be queued again: somebody is about to, or died before."""
+    retried = {trial.user_attrs[RETRY_OF] for trial in trials if is_retry(trial)}
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and trial.number not in retried
+        and "error" not in trial.user_attrs
+        and trial.user_attrs.get("stopped", INTERRUPTED) == INTERRUPTED
+        and _may_retry(trials, trial)
+    ]
+
+
+def is_retry(trial: FrozenTrial) -> bool:
+    """Whether the trial tries a network again that was cut off."""
+    return isinstance(trial.user_attrs.get(RETRY_OF), int)
+
+
+def _may_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+    """Whether a trial that was cut off had come to a network, which did not kill its process too often."""
+    # neither what was stopped by a pruner and promoted, nor what was asked to end
+    deaths = [
+        one
+        for one in (trial, *origins(trials, trial))
+        if one.state != TrialState.PRUNED and "stopped" not in one.user_attrs
+    ]
+    return bool(_decisions(trial) or "fixed_params" in trial.system_attrs) and len(deaths) < MOST_DEATHS
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Let the network of a trial that did not end be tried first, by whoever asks next."""
     promotes = {name: number for name, number in trial.user_attrs.items() if name == PROMOTES}
-    study.enqueue_trial(trial.params, user_attrs=promotes | {RETRY_OF: trial.number})
+    study.enqueue_trial(_decisions(trial), user_attrs=promotes | {RETRY_OF: trial.number})
+
+
+def origins(trials: Sequence[FrozenTrial], trial: FrozenTrial | optuna.Trial) -> list[FrozenTrial]:
+    """The trials whose training a trial goes on with, the last one first, by retry and promotion."""
+    found: list[FrozenTrial] = []
+    while True:
+        number = trial.user_attrs.get(RETRY_OF, trial.user_attrs.get(PROMOTES))
+        # an origin is older, unless somebody wrote nonsense
+        if not isinstance(number, int) or not 0 <= number < trial.number:
+            return found
+        trial = trials[number]
+        found.append(trial)
 
 
 def this_worker() -> str:
@@ -155,9 +225,12 @@ def this_worker() -> str:
 
 
 def is_alive(trial: FrozenTrial) -> bool:
-    """Whether another process of this machine works on a running trial."""
+    """Whether another process works on a running trial, as far as one can see from this machine.
+
+    What a dead process left on another machine is ended when its lease is over.
+    """
     worker = trial.user_attrs.get("worker", "")
-    return worker.rpartition(":")[0] == platform.node() and not _is_dead(worker)
+    return bool(worker) and not _is_dead(worker)
 
 
 def is_trained(trial: FrozenTrial) -> bool:
@@ -190,51 +263,10 @@ def derive_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def hide_password(storage: str) -> str:
-    """The storage's address as it may be printed and saved."""
-    try:
-        return make_url(storage).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return re.sub(r"//[^@/]*@", "//***@", storage)
-
-
-def open_storage(storage: str) -> optuna.storages.BaseStorage:
-    """The database at an address.
-
-    Raises:
-        InputError: It can't be opened.
-    """
-    shown = hide_password(storage)
-    try:
-        backend = optuna.storages.RDBStorage(storage)
-        if backend.engine.dialect.name == "sqlite":
-            sqlalchemy.event.listen(backend.engine, "connect", _log_ahead)
-            backend.engine.dispose()
-            with backend.engine.connect():
-                pass
-        return backend
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise InputError(
-            f"storage: {shown!r} can't be opened ({reason}). Give the address of a database, such as "
-            "sqlite:///study.db or postgresql://user@host/name."
-        ) from error
-
-
-def settle(storage: str) -> None:
-    """Wait until the disk holds what a study in sqlite knows, so that a power cut takes nothing of it."""
-    address = make_url(storage)
-    is_file = address.database not in (None, "", ":memory:") and "uri" not in address.query
-    if address.get_backend_name() == "sqlite" and is_file:
-        with closing(sqlite3.connect(str(address.database))) as connection:
-            connection.execute("PRAGMA wal_checkpoint")
-
-
-def _log_ahead(connection: sqlite3.Connection, record: object) -> None:
-    # readers and a writer then don't wait for one another, and no write waits for the disk, which on a
-    # busy one takes a third of a second: ``settle`` does that once a trial
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+def _decisions(trial: FrozenTrial) -> dict[str, Any]:
+    """What is known of a trial's network, those that it was queued with and had not yet come to included."""
+    fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return fixed | trial.params
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -46,6 +46,12 @@ def check_targets(config: Mapping[str, Any], *, allow: Sequence[str] = ()) -> No
             _check(key, value, allow)
 
 
+def foreign_modules(config: Any) -> list[str]:
+    """The modules beyond ours that a configuration of the user's own names."""
+    targets = [str(value) for key, value in _walk(config) if key.rpartition(".")[2] == "_target_"]
+    return sorted({target.rpartition(".")[0] for target in targets if not _is_within(target, OURS)})
+
+
 def _check(key: str, target: Any, allow: Sequence[str]) -> None:
     if target in FUNCTIONS:
         return

@@ -202,3 +202,10 @@ def test_checkpoint_runs_no_code(
     assert checkpoint.read({}) is None
     assert capsys.readouterr().out == ""
     assert "more than tensors and plain values" in said[0]
+
+
+def test_training_whose_state_can_not_be_written_goes_on(digits: Digits, tmp_path: Path, said: Said) -> None:
+    (tmp_path / "file").touch()
+    checkpoint = Checkpoint(tmp_path / "file" / "trial.pt", say=said.append)
+    assert fit(digits, checkpoint).curve == fit(digits).curve
+    assert "the training is not kept for now" in said[0]

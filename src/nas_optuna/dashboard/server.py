@@ -21,7 +21,7 @@ from nas_optuna.dashboard.fresh import Fresh
 from nas_optuna.dashboard.window import with_large_pictures
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.reopen import address_of, find_study, recall
-from nas_optuna.study import open_storage
+from nas_optuna.storages import open_storage
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -73,12 +73,15 @@ class Checkpoint:
             return None
 
     def write(self, request: Request, state: State) -> None:
-        """Replace what is there."""
+        """Replace what is there; where that fails, as on a full disk, the training goes on without."""
         file = io.BytesIO()
         torch.save({"request": _to_text(request), "state": state}, file)
         body = file.getvalue()
         self._written = time.monotonic()
-        write_file(self.path, HEAD + hashlib.sha256(body).digest() + body)
+        try:
+            write_file(self.path, HEAD + hashlib.sha256(body).digest() + body)
+        except OSError as error:
+            self.say(f"{self.path} can't be written ({error.strerror}): the training is not kept for now")
 
     def remove(self) -> None:
         """The training is over, and what it gave is kept."""

@@ -18,7 +18,8 @@ from nas_optuna.estimation import COSTS, OTHER, PROXIES, SPANS, Objectives
 from nas_optuna.record import CLASS_NAMES, IMAGES, RUNS
 from nas_optuna.results import FINAL, TESTS, Timing, count_executions, group_of, ranking
 from nas_optuna.space import Architecture, Space
-from nas_optuna.study import CONFIGURATION, RETRY_OF, hide_password, is_counted, is_feasible
+from nas_optuna.storages import hide_password
+from nas_optuna.study import CONFIGURATION, RETRY_OF, is_counted, is_feasible
 
 MEASURES = (*COSTS, "latency")
 TIMING = "timing.json"

@@ -79,10 +79,12 @@ class Display:
         judged = "" if accuracy is None else f", accuracy {accuracy:.3f}"
         self._lines[worker] = f"epoch {epoch}/{epochs}{judged}"
 
-    def resume(self, study: optuna.Study) -> None:
-        """Count what earlier runs found."""
+    def resume(self, study: optuna.Study, *, without: int | None = None) -> None:
+        """Count what earlier runs and other processes found, but for the trial of a number."""
+        self._trained = self._pruned = self._failed = 0
         for trial in study.get_trials(deepcopy=False):
-            self._count(trial)
+            if trial.number != without:
+                self._count(trial)
 
     def ended(self, trial: FrozenTrial) -> None:
         """A trial ended."""

@@ -18,7 +18,8 @@ from nas_optuna.attributes import INHERITS
 from nas_optuna.estimation import Objectives, read_curve
 from nas_optuna.record import versions
 from nas_optuna.space import Architecture
-from nas_optuna.study import hide_password, is_feasible
+from nas_optuna.storages import hide_password
+from nas_optuna.study import is_feasible
 
 Found = Sequence[tuple[FrozenTrial, Architecture]]
 

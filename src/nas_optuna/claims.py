@@ -1,0 +1,121 @@
+"""The budget of a study, counted by processes that know nothing of one another but the study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna.attributes import CLAIM, PROMOTES, RETRY_OF
+from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, unqueued
+
+ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
+SPENT = "budget spent"
+LOOK_SECONDS = 0.1
+
+
+class Claims:
+    """Lets exactly ``n_trials`` networks of a study be trained, by however many processes, on any storage.
+
+    A trial that is about to train says so in the study (``claim: asks``) and only then counts the others that
+    hold a part of the budget, ended or not, and those that ask. Where all of them leave room it may train.
+    Of two that may, the later one to ask saw the earlier one, so no more may than the budget allows; this
+    needs nothing of a storage but that what was written before is read. Where there is no room for all that
+    ask, the younger ones withdraw and ask again later, so the oldest gets it. A trial that waits for room
+    holds none, and what ends without a training costs none. What was cut off keeps its part until it is tried
+    again.
+
+    Args:
+        study: Says its budget, as ``study.keep_budget`` wrote it.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    @property
+    def budget(self) -> Mapping[str, Any]:
+        """``n_trials`` and ``deadline``, None each for no limit."""
+        found: Mapping[str, Any] = self._study.user_attrs.get(BUDGET_LEFT) or {}
+        return {"n_trials": found.get("n_trials"), "deadline": found.get("deadline")}
+
+    def may_ask(self) -> bool | None:
+        """Whether a process may ask for a network; None for not now: it depends on those that run."""
+        limit = self.budget["n_trials"]
+        if limit is None:
+            return True
+        trials = self._study.get_trials(deepcopy=False)
+        ended = sum(_is_spent(trial) for trial in trials if is_counted(trial))
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        if ended >= limit:
+            # what costs nothing, and whose finder died before he came to it
+            return any(PROMOTES in trial.user_attrs for trial in waiting)
+        running = sum(trial.state == TrialState.RUNNING for trial in trials if is_counted(trial))
+        if ended + running >= limit:
+            return None
+        if waiting:
+            return True
+        return True if ended + running + len(_cut_off(trials)) < limit else None
+
+    def claim(self, trial: optuna.Trial, *, stop: Callable[[], str | None]) -> str | None:
+        """Get a part of the budget for a trial's training; wait where that depends on others.
+
+        Args:
+            trial: About to be trained.
+            stop: A reason to wait no longer, or None.
+
+        Returns:
+            None where it may train; else why not: the budget is spent, or what ``stop`` gave.
+        """
+        limit = self.budget["n_trials"]
+        if limit is None:
+            return None
+        asks = False
+        while True:
+            trials = self._study.get_trials(deepcopy=False)
+            others = [other for other in trials if is_counted(other) and other.number != trial.number]
+            held = sum(map(_holds, others))
+            # whoever waits for one that is queued again would keep it from being tried
+            kept_free = 0 if RETRY_OF in trial.user_attrs else len(_cut_off(trials)) + _retrying(others)
+            asking = [other.number for other in others if _asks(other)]
+            if asks and held + kept_free + len(asking) < limit:
+                trial.set_user_attr(CLAIM, HOLDS)
+                return None
+            if sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit):
+                return SPENT
+            if reason := stop():
+                return reason
+            has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
+            if has_room == asks:
+                time.sleep(LOOK_SECONDS)
+            else:
+                asks = has_room
+                trial.set_user_attr(CLAIM, ASKS if asks else WITHDREW)
+
+
+def _holds(trial: FrozenTrial) -> bool:
+    is_running = trial.state == TrialState.RUNNING
+    return _is_spent(trial) or (is_running and trial.user_attrs.get(CLAIM) == HOLDS)
+
+
+def _is_spent(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def _asks(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING and trial.user_attrs.get(CLAIM) == ASKS
+
+
+def _retrying(trials: Sequence[FrozenTrial]) -> int:
+    """How many networks that were cut off are just being tried again, and are about to claim their part."""
+    return sum(
+        is_retry(trial) and trial.state == TrialState.RUNNING and not _holds(trial) for trial in trials
+    )
+
+
+def _cut_off(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """What is to be tried again, queued or not yet, at a part of the budget."""
+    queued = [trial for trial in trials if trial.state == TrialState.WAITING and is_retry(trial)]
+    return [trial for trial in [*queued, *unqueued(trials)] if is_counted(trial)]

@@ -1,0 +1,128 @@
+"""A storage that may be gone for a while: what is asked of it is asked again until it answers."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+
+from nas_optuna.errors import StorageGone
+
+SECONDS = 300.0  # of asking; a server that is restarted takes a few, a network that is repaired minutes
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+NO_ANSWER = ("UNAVAILABLE", "DEADLINE_EXCEEDED")  # of gRPC's status codes
+
+
+class Patient:
+    """Asks the storage behind it again, with growing pauses, where that can't be reached.
+
+    What is asked twice because the answer was lost does no harm: a value is written over itself, an end
+    that was told is known, and a trial that was made for nobody is found by ``lease.Watch``.
+
+    Args:
+        backend: The storage.
+        shown: Its address as it may be printed.
+        seconds: How long it is asked; then ``StorageGone`` is raised.
+    """
+
+    def __init__(self, backend: BaseStorage, *, shown: str, seconds: float = SECONDS) -> None:
+        self._backend = backend
+        self._shown = shown
+        self._seconds = seconds
+        self._said = 0.0  # when the asking began that was spoken of last
+
+    def _ask(self, name: str, *arguments: Any, **named: Any) -> Any:
+        method, began, pause = getattr(self._backend, name), 0.0, FIRST_PAUSE
+        while True:
+            try:
+                answer = method(*arguments, **named)
+            except UpdateFinishedTrialError:
+                if not began or not self._is_told(name, *arguments, **named):
+                    raise
+                answer = True
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                began = self._be_patient(error, began)
+                time.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            if began and self._said == began:
+                _say(f"storage: {self._shown!r} answers again")
+            return answer
+
+    def _be_patient(self, error: Exception, began: float) -> float:
+        """When the asking began; raises ``StorageGone`` where that is too long ago."""
+        now, reason = time.monotonic(), describe(error)
+        if not began:
+            return now
+        if now - began > self._seconds:
+            raise StorageGone(
+                f"storage: {self._shown!r} has not answered for {self._seconds:.0f} s ({reason}). All that "
+                "was told before is kept: give the same command again when it does."
+            ) from error
+        if self._said != began:
+            until = "until it does" if self._seconds == math.inf else f"for {self._seconds:.0f} s"
+            _say(f"storage: {self._shown!r} does not answer ({reason}); asking {until}")
+            self._said = began
+        return began
+
+    def _is_told(self, name: str, *arguments: Any, **named: Any) -> bool:
+        """Whether an end that can't be told is the very one that is known, from the call before."""
+        if name != "set_trial_state_values":
+            return False
+        trial_id, state, *_ = (*arguments, *named.values())
+        return bool(self._backend.get_trial(trial_id).state == state)
+
+
+def patient(backend: BaseStorage, *, shown: str, seconds: float = SECONDS) -> BaseStorage:
+    """The storage, made patient: see ``Patient``."""
+    storage: BaseStorage = _PatientStorage(backend, shown=shown, seconds=seconds)
+    return storage
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it says that a storage can't be reached or is busy, rather than that the request is wrong."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, sqlalchemy.exc.DBAPIError):
+        kinds = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
+        return isinstance(cause, kinds) or cause.connection_invalidated
+    if isinstance(cause, sqlalchemy.exc.TimeoutError | OSError):
+        return True
+    # grpc is an extra: not to be imported here
+    code = getattr(cause, "code", None)
+    return callable(code) and getattr(code(), "name", None) in NO_ANSWER
+
+
+def describe(error: BaseException) -> str:
+    """The reason in one line, as the driver gives it."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    details = getattr(cause, "details", None)  # of gRPC
+    said = details() if callable(details) else getattr(cause, "orig", None) or cause
+    return (str(said).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _forward(name: str) -> Callable[..., Any]:
+    def method(self: Patient, *arguments: Any, **named: Any) -> Any:
+        return self._ask(name, *arguments, **named)
+
+    method.__name__ = name
+    return method
+
+
+# whatever Optuna asks of a storage, the parts that have a default included: a cache answers them faster
+_ASKED = {name for name in vars(BaseStorage) if not name.startswith("_")} - {"check_trial_is_updatable"}
+_METHODS = {name: _forward(name) for name in _ASKED}
+_PatientStorage: Any = type("PatientStorage", (Patient, BaseStorage), _METHODS)
