@@ -295,7 +295,7 @@ def test_series_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     random = np.random.default_rng(0)
     labels = np.arange(120) % 2
     signals = random.normal(size=(120, 2, 32)) + np.sin(np.arange(32) * (1 + labels[:, None, None]))
-    np.savez("signals.npz", inputs=signals.astype(np.float32), labels=labels)
+    np.savez("signals.npz", x=signals.astype(np.float32), y=labels)
     search(
         compose_config(
             "+experiment=series",
