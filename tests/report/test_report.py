@@ -114,7 +114,7 @@ def test_figures_show_the_studys_values(finished: Path) -> None:
     curves = {trace.name: list(trace.y) for trace in drawn["curves"].data}
     winner = facts.winner
     assert winner is not None
-    shown = curves[f"trial {winner.number}, the winner"]
+    shown = curves[f"trial {winner.number} (winner)"]
     assert shown == pytest.approx(list(study.trials[winner.number].intermediate_values.values()), abs=1e-4)
 
 
@@ -261,7 +261,7 @@ def test_several_objectives_are_told_as_a_front(tmp_path: Path, monkeypatch: pyt
             assert row[1] == f"{trial.values[0]:.4f}"
             assert row[3] == f"{trial.values[1]:,.0f}"
         asked = pairs(tables["What was asked"][0])
-        assert asked["objective"] == "maximize accuracy, minimize macs, MACs at most 900,000"
+        assert asked["objective"] == "maximize accuracy, minimize MACs, MACs at most 900,000"
         counts = {row[0]: int(row[1]) for row in tables["How the search went on"][0][1:]}
         assert counts == summary["trials"]
         assert counts["infeasible"] > 0
