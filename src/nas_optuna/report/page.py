@@ -42,7 +42,7 @@ td { white-space: nowrap; }
 .left { text-align: left; }
 td.left { white-space: normal; min-width: 5rem; }
 td.left.long { min-width: 17rem; }
-.pairs td { overflow-wrap: anywhere; } .pairs td.left, .pairs td.left.long { min-width: 0; }
+.pairs td + td.left { overflow-wrap: anywhere; min-width: 0; } .pairs td:first-child { min-width: 6.2rem; }
 tr.mark td { background: var(--mark); }
 td:first-child, th:first-child { padding-left: .4rem; }
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; font-size: .85rem;
