@@ -179,6 +179,7 @@ ALLOWED = {
         "results",
         "space",
         "storages",
+        "strategy",
         "study",
     },
     "latency": {"cores", "errors", "estimation", "export", "files", "space"},
