@@ -26,11 +26,12 @@ from nas_optuna.search import search
 pytestmark = [pytest.mark.slow, needs_browser]
 
 SECONDS = 60
+TALL = (1280, 1900)  # these pages scroll inside
 COLOURS = 128  # of a kept picture: a page has few, and a file in the documentation shall be small
 PICTURES = 'img.MuiCardMedia-img[src*="/artifacts/"]'
 FIGURES = '[id^="user-defined-plot:"]'
 
-Keep = Callable[[Any, str], None]
+Keep = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         search(
             compose_config(
-                *SHORT, "n_trials=12", "estimation.epochs=4", "final.epochs=4", "study_name=digits", "seed=1"
+                *SHORT, "n_trials=24", "estimation.epochs=5", "final.epochs=5", "study_name=digits", "seed=1"
             )
         )
     return folder
@@ -62,9 +63,12 @@ def study(finished: Path) -> optuna.Study:
 def keep(tmp_path: Path) -> Keep:
     folder = Path(os.environ.get("NAS_OPTUNA_SCREENSHOTS", tmp_path)).absolute()
 
-    def take(driver: Any, name: str) -> None:
+    def take(driver: Any, name: str, *, whole: bool = True) -> None:
         path = folder / f"dashboard_{name}.png"
-        screenshot(driver, path)
+        if whole:
+            screenshot(driver, path)
+        else:
+            driver.save_screenshot(str(path))
         picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
         picture.quantize(COLOURS).save(path, optimize=True)
 
@@ -93,8 +97,11 @@ def has_loaded(driver: Any, selector: str) -> Callable[[Any], list[Any]]:
 def grounds(driver: Any) -> tuple[float, float]:
     """How bright the page and its text are, 0 to 255."""
     script = """
-    const page = [...document.querySelectorAll("div")].find((part) => part.offsetHeight >= innerHeight);
-    return [getComputedStyle(page).backgroundColor, getComputedStyle(document.body).color];
+    const colours = [...document.querySelectorAll("div")]
+      .filter((part) => part.offsetHeight >= innerHeight)
+      .map((part) => getComputedStyle(part).backgroundColor)
+      .filter((colour) => !colour.startsWith("rgba"));
+    return [colours[0], getComputedStyle(document.body).color];
     """
     ground, text = driver.execute_script(script)
     return _brightness(ground), _brightness(text)
@@ -111,7 +118,7 @@ def test_trial_page_shows_the_network_and_its_curve(
 ) -> None:
     trial = study.best_trial
     names = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=study._storage)}
-    with open_browser(dark=dark) as driver:
+    with open_browser(TALL, dark=dark) as driver:
         driver.get(f"{address}/trials?numbers={trial.number}")
         pictures = wait(driver, has_loaded(driver, PICTURES))
         shown = {picture.get_attribute("src").rpartition("/")[2]: picture for picture in pictures}
@@ -134,7 +141,7 @@ def test_trial_page_shows_the_network_and_its_curve(
 def test_note_shows_the_best_networks_and_the_winner(
     address: str, study: optuna.Study, keep: Keep, dark: bool
 ) -> None:
-    with open_browser(dark=dark) as driver:
+    with open_browser(TALL, dark=dark) as driver:
         driver.get(f"{address}/note")
         wait(driver, has_loaded(driver, 'img[alt$="of the winner"]'))
         assert len(all_of(driver, 'img[alt$="of the winner"]')) == 2
@@ -154,7 +161,7 @@ def test_note_shows_the_best_networks_and_the_winner(
 def test_study_page_shows_the_figures(address: str, study: optuna.Study, keep: Keep, dark: bool) -> None:
     saved = study._storage.get_study_system_attrs(study._study_id)
     ids = {name.split(":")[2] for name in saved if name.startswith("dashboard:plot_data:")}
-    with open_browser(dark=dark) as driver:
+    with open_browser((1280, 1180), dark=dark) as driver:
         driver.get(address)
         wait(driver, lambda _: len(all_of(driver, f"{FIGURES} .main-svg")) >= len(ids))
         figures = all_of(driver, FIGURES)
@@ -170,6 +177,9 @@ def test_study_page_shows_the_figures(address: str, study: optuna.Study, keep: K
         label = driver.find_element(By.CSS_SELECTOR, f"{FIGURES} text.gtitle")
         assert _brightness(label.value_of_css_property("fill")) == pytest.approx(text, abs=1)
         keep(driver, f"study{'_dark' if dark else ''}")
+        driver.execute_script("arguments[0].scrollIntoView()", figures[0])
+        driver.execute_script("window.scrollBy(0, -90)")  # the page's own bar
+        keep(driver, f"figures{'_dark' if dark else ''}", whole=False)
         assert not complaints(driver)
 
 

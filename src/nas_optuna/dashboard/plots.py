@@ -11,13 +11,15 @@ from optuna_dashboard import save_plotly_graph_object
 
 from nas_optuna.report.facts import Facts
 from nas_optuna.report.figures import figures
+from nas_optuna.report.style import GRID, TEXT
 
 # the dashboard shows each in half of its width, 450 pixels high, and no name
-HEIGHT, TOP = 440, 96
+HEIGHT, TOP = 440, 56
+CLEAR = "rgba(0, 0, 0, 0)"
 TITLES = {
     "front": "Accuracy and cost",
     "seconds": "Accuracy over time",
-    "evaluations": "Accuracy over networks trained",
+    "evaluations": "Accuracy over networks",
     "curves": "Learning curves",
     "importance": "Importance of each decision",
     "kinds": "Layers by depth",
@@ -46,11 +48,14 @@ def save_figures(study: optuna.Study, facts: Facts, *, saved: Mapping[str, str])
 
 
 def fit(name: str, figure: go.Figure) -> None:
-    """Give a figure a title and the height of its place."""
+    """Give a figure a title, which takes the legend's place, and the height of its place."""
     group, _, of = name.partition("-")
     title = TITLES.get(group, group) + (f": {of}" if of else "")
     figure.update_layout(
         title={"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 17}},
         height=HEIGHT,
         margin={"t": TOP},
+        # on a clear ground plotly makes its own of a grey that hides the title
+        modebar={"bgcolor": CLEAR, "color": GRID, "activecolor": TEXT},
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 11}},
     )

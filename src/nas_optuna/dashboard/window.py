@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# It shows each artifact on a card of 200 x 150 pixels. A diagram needs its width; text of figures follows
-# the page's colour.
+# It shows each artifact on a card of 200 x 150 pixels: a diagram needs its width. Text of figures follows the
+# page's colour; links and tables of a note, which have no style at all, get one.
 STYLE = b"""<style>
 .MuiCard-root:has(> .MuiBox-root > img.MuiCardMedia-img) { width: min(760px, 100%) !important; }
 .MuiBox-root:has(> img.MuiCardMedia-img) { height: auto !important; }
-[id^="user-defined-plot:"] text { fill: currentColor !important; }
+[id^="user-defined-plot:"] text:not(.bartext) { fill: currentColor !important; }
+.MuiCardContent-root a:not([class]) { color: #2f9bf5; }
+.MuiCardContent-root :is(td, th):not([class]) { padding: 2px 18px 2px 0; text-align: left; }
 </style>"""
 PAGES = "/dashboard"
 

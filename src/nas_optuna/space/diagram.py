@@ -233,7 +233,8 @@ def _saving(saved: Saved | None, y: int) -> str:
 
 
 def _less(saved: int, standard: int) -> str:
-    number = f"{abs(saved):,}" if abs(saved) < 1e6 else f"{abs(saved) / 1e6:,.1f}M"
+    size = abs(saved)
+    number = f"{size:,}" if size < 1e5 else f"{size / 1e3:.0f}k" if size < 1e6 else f"{size / 1e6:,.1f}M"
     return f"{'−' if saved >= 0 else '+'}{number} ({abs(saved) / standard:.0%})"
 
 
