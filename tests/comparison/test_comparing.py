@@ -264,6 +264,9 @@ def test_page_says_what_the_terminal_says(make: Make, compare: Compare, tmp_path
             assert line.replace("'", "&#x27;") in page
     assert "://" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert page.count('class="plot"') == 5
+    # two of one id, and the page's script finds the wrong one
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_plots_are_drawn(make: Make, compare: Compare, tmp_path: Path) -> None:
