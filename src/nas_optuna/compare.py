@@ -91,10 +91,11 @@ def _folders(names: Sequence[str], out: Path) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """The folders of a pattern, in order."""
+    """The folders of a pattern, in order; as in a shell, none that are hidden."""
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else Path()
-    return sorted(found for found in root.glob(str(path.relative_to(root))) if found.is_dir())
+    found = root.glob(str(path.relative_to(root)))
+    return sorted(folder for folder in found if folder.is_dir() and not folder.name.startswith("."))
 
 
 if __name__ == "__main__":
