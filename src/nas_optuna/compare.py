@@ -57,14 +57,15 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path, dict[str, list[s
     """Folders of searches, where to write, and the options that are lists."""
     options: dict[str, str] = {}
     names = []
-    for argument in arguments:
-        key, equals, value = argument.removeprefix("--").partition("=")
-        if equals and key in ("out", *LISTS):
-            options[key] = value
-        elif argument.startswith("-"):
-            raise InputError(f"{argument!r} is unknown; known: out=FOLDER, across=GROUP, allow=MODULE.")
+    words = iter(arguments)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if key in ("out", *LISTS) and (equals or word.startswith("--")):
+            options[key] = value if equals else next(words, "")
+        elif word.startswith("-"):
+            raise InputError(f"{word!r} is unknown; known: out=FOLDER, across=GROUP, allow=MODULE.")
         else:
-            names.append(argument)
+            names.append(word)
     out = Path(options.get("out") or OUT)
     folders = _folders(names, out)
     if len(folders) < 2:

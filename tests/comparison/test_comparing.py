@@ -291,7 +291,7 @@ def test_pattern_names_folders_and_leaves_an_earlier_comparison_out(
 ) -> None:
     two_groups(make, gain=0.05, seeds=1)
     (tmp_path / "runs" / ".multirun").mkdir()
-    arguments = [f"{tmp_path}/runs/*", f"--out={tmp_path}/runs/compare"]
+    arguments = [f"{tmp_path}/runs/*", "--out", f"{tmp_path}/runs/compare"]
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert "tpe" in capsys.readouterr().out
