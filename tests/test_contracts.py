@@ -171,6 +171,7 @@ ALLOWED = {
         "reopen",
         "results",
         "space",
+        "strategy",
         "study",
     },
     "latency": {"cores", "errors", "estimation", "export", "files", "space"},

@@ -99,6 +99,15 @@ def test_random_search_is_all_chance_and_other_strategies_without_a_beginning_no
     assert chance(other) == []
 
 
+@pytest.mark.parametrize(("n_trials", "random"), [(40, 10), (25, 5), (None, 5)])
+def test_strategy_of_the_budget_begins_with_as_many_random_networks_as_its_goal_says(
+    n_trials: int | None, random: int
+) -> None:
+    trials = [make_trial(index, 0.5 + index / 100) for index in range(12)]
+    strategy = configuration(_target_="nas_optuna.strategy.choose_sampler", n_trials=n_trials)
+    assert len(random_rows(facts_of(trials, configuration=strategy))) == random
+
+
 def test_chance_is_silent_about_fewer_than_five() -> None:
     trials = [make_trial(index, 0.5) for index in range(4)]
     assert (

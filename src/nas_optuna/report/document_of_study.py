@@ -45,7 +45,7 @@ def describe_study(facts: Facts) -> Document:
         repeat(facts),
     ]
     return Document(
-        title=facts.study_name,
+        title=f"Search {facts.study_name}",
         lead=lead(facts),
         sections=[section for section in sections if section.parts],
     )
@@ -56,7 +56,7 @@ def _asked(facts: Facts) -> Section:
     shape = " × ".join(map(str, facts.input_shape)) or NOTHING
     images = "".join(f", {count:,} for {name}" for name, count in facts.images.items())
     limits = [f"{COSTS[name]} at most {cost(name, limit)}" for name, limit in objectives.limits.items()]
-    asked = [f"{direction} {name}" for name, direction in objectives.directions.items()]
+    asked = [f"{way} {COSTS.get(name, name)}" for name, way in objectives.directions.items()]
     rows = [
         ("data", group_of_settings(config.get("data"))),
         ("inputs", f"{shape}, {facts.classes} classes{images}"),
@@ -121,7 +121,7 @@ def _found(facts: Facts) -> Section:
     rows += [(COSTS[name], cost(name, winner.costs.get(name))) for name in costs_of(facts)]
     rows.append(("validation accuracy in the search", accuracy(winner.accuracy)))
     if fresh := facts.fresh.get(winner.number):
-        rows.append(("validation accuracy, fresh seeds", f"{mean_of(fresh)} ({len(fresh)} seeds)"))
+        rows.append(("validation accuracy, fresh seeds", f"{mean_of(fresh)} ({len(fresh)} seed(s))"))
     if facts.test is not None:
         which = "" if facts.test["number"] == winner.number else f" of trial {facts.test['number']}"
         rows.append((f"test accuracy{which}", tested(facts)))

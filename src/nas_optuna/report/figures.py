@@ -14,7 +14,8 @@ from nas_optuna.report.style import FRONT, OF_GROUPS, WINNER, make_figure, plain
 from nas_optuna.report.words import COSTS
 
 MOST_CURVES = 60  # of stopped networks that are drawn
-BEST_CURVES = 8
+BEST_CURVES = 5
+FEW_EPOCHS = 12
 NAMED = 200  # networks that are told in full when pointed at
 
 
@@ -173,11 +174,14 @@ def draw_curves(facts: Facts) -> go.Figure | None:
                 x=list(row.curve),
                 y=short(list(row.curve.values())),
                 mode="lines",
-                name=f"trial {row.number}" + (", the winner" if is_winner else ""),
+                name=f"trial {row.number}" + (" (winner)" if is_winner else ""),
                 line={"width": 3 if is_winner else 1.8} | ({"color": WINNER} if is_winner else {}),
             )
         )
-    return make_figure(traces, x="epoch", y="validation accuracy")
+    figure = make_figure(traces, x="epoch", y="validation accuracy")
+    if max(max(row.curve) for row in [*best, *stopped]) <= FEW_EPOCHS:
+        figure.update_xaxes(dtick=1)  # there is no half of an epoch
+    return figure
 
 
 def _bundle(rows: Sequence[Row], name: str, colour: str) -> go.Scatter:

@@ -57,7 +57,7 @@ def _draw_progress(
             y=short([step.accuracy or 0.0 for _, step in known]),
             mode="markers",
             name="a network",
-            marker={"color": BLUE, "size": 6, "opacity": 0.55},
+            marker={"color": BLUE, "size": 6, "opacity": 0.7},
             text=[f"trial {step.number}" for _, step in known],
             hovertemplate="%{text}: %{y:.4f}<extra></extra>",
         ),
@@ -96,9 +96,10 @@ def draw_where_time_went(facts: Facts) -> go.Figure | None:
     if not traces:
         return None
     figure = make_figure(traces, height=300, barmode="stack", showlegend=False, bargap=0.35)
+    figure.update_layout(margin={"r": 28})
     # names that fit into none of a narrow screen's pieces are told when these are pointed at
     figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.001], dtick=0.25)
     figure.update_yaxes(showgrid=False)
     return figure
 
@@ -112,6 +113,7 @@ def _piece(bar: str, name: str, seconds: float, share: float, colour: str) -> go
         marker={"color": colour},
         text=[f"{name} {share:.0%}" if share >= SMALLEST_NAMED else ""],
         textposition="inside",
+        textangle=0,
         insidetextanchor="middle",
         insidetextfont={"color": "#ffffff"},
         constraintext="inside",

@@ -29,12 +29,12 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem; overflow-wrap: any
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .7rem; border-top: 1px solid var(--line); }
 p { margin: .5rem 0; max-width: 75ch; }
 .lead { font-size: 1.06rem; }
-.quiet, figcaption, caption { color: var(--quiet); font-size: .88rem; }
+.quiet, figcaption { color: var(--quiet); font-size: .88rem; }
 nav { margin: 1rem 0 0; font-size: .9rem; }
 nav a { color: var(--link); text-decoration: none; margin-right: 1rem; white-space: nowrap; }
 .wide { overflow-x: auto; margin: .8rem 0; -webkit-overflow-scrolling: touch; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .35rem; }
+.caption { margin: 1rem 0 -.4rem; }
 th, td { padding: .28rem .8rem .28rem 0; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--quiet); white-space: nowrap; }
@@ -42,6 +42,7 @@ td { white-space: nowrap; }
 .left { text-align: left; }
 td.left { white-space: normal; min-width: 5rem; }
 td.left.long { min-width: 17rem; }
+.pairs td + td.left { overflow-wrap: anywhere; min-width: 0; } .pairs td:first-child { min-width: 6.2rem; }
 tr.mark td { background: var(--mark); }
 td:first-child, th:first-child { padding-left: .4rem; }
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; font-size: .85rem;
@@ -70,9 +71,13 @@ function arrange(layout) {
   for (const name of axes) layout[name] = { ...layout[name], gridcolor: colour("--grid") };
   return layout;
 }
+// plotly guesses the colour of what stands in a cell as if that were on white
+const readable = (trace) => trace.type !== "heatmap" ? trace : { ...trace, textfont: {
+  color: getComputedStyle(document.documentElement).getPropertyValue("--text") } };
 function draw(place) {
   const { data, layout } = figures[place.id.slice("figure-".length)];
-  Plotly.react(place, data, arrange({ ...layout }), { responsive: true, displayModeBar: false });
+  const options = { responsive: true, displayModeBar: false };
+  Plotly.react(place, data.map(readable), arrange({ ...layout }), options);
 }
 const places = () => [...document.querySelectorAll(".plot")].filter((place) => place.offsetParent !== null);
 const drawAll = () => places().forEach(draw);
@@ -172,15 +177,18 @@ def _part(part: Part) -> str:
 
 
 def _table(table: Table) -> str:
-    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    # beside what may scroll sideways, or it would as well
+    caption = f'<p class="quiet caption">{html.escape(table.caption)}</p>\n' if table.caption else ""
     head = "".join(_cell("th", text, index in table.left) for index, text in enumerate(table.head))
     rows = []
     for number, row in enumerate(table.rows):
         mark = ' class="mark"' if number in table.marked else ""
         cells = "".join(_cell("td", text, index in table.left) for index, text in enumerate(row))
         rows.append(f"<tr{mark}>{cells}</tr>\n")
-    top = f"<thead><tr>{head}</tr></thead>" if table.head else ""
-    return f'<div class="wide"><table>{caption}{top}<tbody>\n{"".join(rows)}</tbody></table></div>\n'
+    top = f"<thead><tr>{head}</tr></thead>" if any(table.head) else ""
+    kind = "" if any(table.head) else ' class="pairs"'
+    body = f"<table{kind}>{top}<tbody>\n{''.join(rows)}</tbody></table>"
+    return f'{caption}<div class="wide">{body}</div>\n'
 
 
 def _cell(kind: str, text: str, is_left: bool) -> str:

@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 
 from nas_optuna.report.document import Figure, Folded, Part, Picture, Section, Table, Text
 from nas_optuna.report.facts import Facts
-from nas_optuna.report.style import BLUE, make_figure, plain
+from nas_optuna.report.style import TEXT, make_figure, plain
 from nas_optuna.report.words import share
 from nas_optuna.space import measure_costs
 from nas_optuna.space.diagram import draw
 
 NUMBERED = 12  # classes up to which a confusion matrix has its numbers in it
 MOST_PAIRS = 10
-SCALE = ((0.0, "rgba(76, 141, 214, 0)"), (1.0, BLUE))
+SCALE = ((0.0, "rgba(76, 141, 214, 0)"), (1.0, "rgba(76, 141, 214, 0.75)"))
 
 
 def network(facts: Facts) -> Section:
@@ -92,6 +92,7 @@ def _draw(counts: Sequence[Sequence[int]], names: Sequence[str]) -> go.Figure:
         ygap=1,
         text=[[str(cell) if cell else "" for cell in row] for row in counts],
         texttemplate="%{text}" if is_small else None,
+        textfont={"color": TEXT},
         hovertemplate="%{y} taken for %{x}: %{text} (%{z:.1%} of the class)<extra></extra>",
     )
     figure = make_figure([heat], x="taken for", y="true class", height=max(420, 120 + 6 * len(names)))

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,16 +18,16 @@ from scipy import stats
 from nas_optuna.report.facts import Facts, Row
 from nas_optuna.space import Architecture, Block
 from nas_optuna.space.cells import EDGES, split_operations
+from nas_optuna.strategy.auto import FEW
+from nas_optuna.strategy.predictor import GOALS
 
 FEWEST_TO_CORRELATE = 5
 FEWEST_RANDOM = 5
 FEWEST_FOR_IMPORTANCE = 20
 FEWEST_FOR_KINDS = 12
 MOST_KINDS = 10  # layers with their choices; more are told by the layer alone
-STARTUP = 5  # random networks that a strategy begins with where it does not say how many
-
 _BEGINNINGS = ("n_startup_trials", "population_size")  # settings that say how many
-_SAMPLERS_OF_CHANCE = ("optuna.samplers.RandomSampler",)
+CHANCE, OURS = "optuna.samplers.RandomSampler", ("choose_sampler", "PredictorSampler")
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,25 @@ def random_rows(facts: Facts) -> list[Row]:
 
     All of a random search, the first ones of a strategy that begins at random.
     """
-    strategy: Mapping[str, object] = facts.config.get("strategy") or {}
+    strategy: Mapping[str, Any] = facts.config.get("strategy") or {}
     sampler = str(strategy.get("_target_", ""))
-    if sampler in _SAMPLERS_OF_CHANCE:
-        first = len(facts.rows)
-    elif sampler.startswith("nas_optuna.strategy.") or strategy.keys() & set(_BEGINNINGS):
-        sizes = [strategy.get(name) for name in _BEGINNINGS]
-        # a trial sees no more trials than came before it, so these were drawn at random
-        first = next((int(str(size)) for size in sizes if size is not None), STARTUP)
-    else:
-        return []
+    first = len(facts.rows) if sampler == CHANCE else _beginning(facts, sampler, strategy)
     drawn = [row for row in facts.rows[:first] if row.counted and not row.queued]
     return [row for row in drawn if row.group in ("complete", "pruned") and _last(row) is not None]
+
+
+def _beginning(facts: Facts, sampler: str, strategy: Mapping[str, Any]) -> int:
+    """How many trials a strategy draws at random first; none sees more trials than came before it."""
+    for size in map(strategy.get, _BEGINNINGS):
+        if isinstance(size, int):
+            return size
+    goal = strategy.get("goal", "best")
+    if sampler.endswith(".choose_sampler"):
+        # what the first run asked for: a later one may have raised it
+        n_trials = facts.runs[0].get("n_trials") if facts.runs else strategy.get("n_trials")
+        goal = "best" if n_trials is not None and n_trials > FEW else "fast"
+    is_ours = sampler.removeprefix("nas_optuna.strategy.") in OURS and goal in GOALS
+    return GOALS[goal].startup if is_ours else 0
 
 
 def expected_best(accuracies: Sequence[float]) -> list[float]:

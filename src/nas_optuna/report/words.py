@@ -91,14 +91,14 @@ def tested(facts: Facts) -> str:
 
 def lead(facts: Facts) -> str:
     """What came of the study, in a few sentences."""
-    counts = ", ".join(f"{count} {name}" for name, count in facts.counts.items() if count) or "no trial"
-    spent = f"{counts} in {seconds(facts.seconds)}."
+    counts = ", ".join(f"{count} {name}" for name, count in facts.counts.items() if count)
+    spent = f"{sum(facts.counts.values())} trial(s) in {seconds(facts.seconds)}{counts and ': '}{counts}."
     winner = facts.winner
     if winner is None:
-        return f"No network was trained to the end within the limits: {spent}"
+        return f"No network was trained to the end within the limits. {spent}"
     found = f"Trial {winner.number} won: {_judged(facts, winner)}, "
     found += " and ".join(f"{cost(name, winner.costs.get(name))} {COSTS[name]}" for name in costs_of(facts))
-    return f"{found}. {spent[0].upper()}{spent[1:]}"
+    return f"{found}. {spent}"
 
 
 def _judged(facts: Facts, winner: Row) -> str:
