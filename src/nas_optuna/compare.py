@@ -57,14 +57,15 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path, dict[str, list[s
     """Folders of searches, where to write, and the options that are lists."""
     options: dict[str, str] = {}
     names = []
-    for argument in arguments:
-        key, equals, value = argument.removeprefix("--").partition("=")
-        if equals and key in ("out", *LISTS):
-            options[key] = value
-        elif argument.startswith("-"):
-            raise InputError(f"{argument!r} is unknown; known: out=FOLDER, across=GROUP, allow=MODULE.")
+    words = iter(arguments)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if key in ("out", *LISTS) and (equals or word.startswith("--")):
+            options[key] = value if equals else next(words, "")
+        elif word.startswith("-"):
+            raise InputError(f"{word!r} is unknown; known: out=FOLDER, across=GROUP, allow=MODULE.")
         else:
-            names.append(argument)
+            names.append(word)
     out = Path(options.get("out") or OUT)
     folders = _folders(names, out)
     if len(folders) < 2:
@@ -91,10 +92,11 @@ def _folders(names: Sequence[str], out: Path) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """The folders of a pattern, in order."""
+    """The folders of a pattern, in order; as in a shell, none that are hidden."""
     path = Path(pattern)
     root = Path(path.anchor) if path.is_absolute() else Path()
-    return sorted(found for found in root.glob(str(path.relative_to(root))) if found.is_dir())
+    found = root.glob(str(path.relative_to(root)))
+    return sorted(folder for folder in found if folder.is_dir() and not folder.name.startswith("."))
 
 
 if __name__ == "__main__":

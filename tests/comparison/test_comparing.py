@@ -264,6 +264,9 @@ def test_page_says_what_the_terminal_says(make: Make, compare: Compare, tmp_path
             assert line.replace("'", "&#x27;") in page
     assert "://" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert page.count('class="plot"') == 5
+    # two of one id, and the page's script finds the wrong one
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_plots_are_drawn(make: Make, compare: Compare, tmp_path: Path) -> None:
@@ -287,7 +290,8 @@ def test_pattern_names_folders_and_leaves_an_earlier_comparison_out(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_groups(make, gain=0.05, seeds=1)
-    arguments = [f"{tmp_path}/runs/*", f"--out={tmp_path}/runs/compare"]
+    (tmp_path / "runs" / ".multirun").mkdir()
+    arguments = [f"{tmp_path}/runs/*", "--out", f"{tmp_path}/runs/compare"]
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert "tpe" in capsys.readouterr().out
@@ -419,8 +423,8 @@ def test_comparison_reads_only(make: Make, compare: Compare) -> None:
 
 @pytest.mark.slow
 def test_multirun_is_compared(tmp_path: Path) -> None:
-    many = ("-m", "strategy=auto,random", "seed=0,1", "n_trials=3", "estimation.data_share=0.2")
-    result = run_command("nas_optuna", *SHORT, *many, folder=tmp_path, timeout=280)
+    many = ("strategy=auto,random", "seed=0,1", "n_trials=3", "estimation.data_share=0.2")
+    result = run_command("nas_optuna", "-m", *SHORT, *many, folder=tmp_path, timeout=280)
     assert result.returncode == 0, result.stderr
     compared = run_command("nas_optuna.compare", "runs/*", folder=tmp_path)
     assert compared.returncode == 0, compared.stderr

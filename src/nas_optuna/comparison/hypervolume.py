@@ -14,20 +14,28 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
         points: Less is better on every axis; what is not below the reference on all counts nothing.
         reference: One value an axis.
     """
-    inside = [point for point in points if _is_below(point, reference)]
-    if not inside:
-        return 0.0
+    inside = sorted((point for point in points if _is_below(point, reference)), key=lambda point: point[-1])
     if len(reference) == 1:
-        return reference[0] - min(inside)[0]
+        return reference[0] - inside[0][0] if inside else 0.0
+    if len(reference) == 2:
+        return _area(inside, reference)
     volume = 0.0
-    kept: list[Point] = []
-    inside.sort(key=lambda point: point[-1])
-    for index, point in enumerate(inside):
-        kept = front([*kept, point[:-1]])
-        end = inside[index + 1][-1] if index + 1 < len(inside) else reference[-1]
+    ends = [*(point[-1] for point in inside[1:]), reference[-1]]
+    for index, (point, end) in enumerate(zip(inside, ends, strict=True)):
         if end > point[-1]:
-            volume += hypervolume(kept, reference[:-1]) * (end - point[-1])
+            beneath = [known[:-1] for known in inside[: index + 1]]
+            volume += hypervolume(beneath, reference[:-1]) * (end - point[-1])
     return volume
+
+
+def _area(points: Sequence[Point], reference: Point) -> float:
+    """Of points on two axes in the order of the second: each that is better on the first adds a strip."""
+    area, reached = 0.0, reference[0]
+    for first, second in points:
+        if first < reached:
+            area += (reached - first) * (reference[1] - second)
+            reached = first
+    return area
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -35,9 +43,14 @@ def front(points: Sequence[Point]) -> list[Point]:
     found: list[Point] = []
     for point in sorted(set(points)):
         # in this order a later point beats no earlier one
-        if not any(all(one <= other for one, other in zip(known, point, strict=True)) for known in found):
+        if not is_dominated(point, found):
             found.append(point)
     return found
+
+
+def is_dominated(point: Point, others: Sequence[Point]) -> bool:
+    """Whether another point is at least as good on every axis."""
+    return any(all(one <= value for one, value in zip(other, point, strict=True)) for other in others)
 
 
 def _is_below(point: Point, reference: Point) -> bool:

@@ -32,7 +32,8 @@ def write_document(comparison: Comparison) -> Document:
         lead=f"{count} searches: {', '.join(labels)}; held against {comparison.base.label}.",
         sections=[
             Section("Verdict", [Text(said) for said in verdicts(comparison)]),
-            Section("Figures", [_table(comparison), *_notes(comparison)]),
+            # "Figures" would have the id of the page's own figures
+            Section("In numbers", [_table(comparison), *_notes(comparison)]),
             Section("Over time", list(_progress(comparison))),
             Section("Seed by seed", list(_scores(comparison))),
             Section("How it was tested", [Text(METHOD)]),

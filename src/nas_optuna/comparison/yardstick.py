@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_optuna.comparison.hypervolume import Point, front, hypervolume
+from nas_optuna.comparison.hypervolume import Point, front, hypervolume, is_dominated
 from nas_optuna.comparison.run import Judged, Run
 
 MARGIN = 1.1  # of the largest cost: the reference of a hypervolume
@@ -80,10 +80,10 @@ class Yardstick:
             if one.values is None:
                 continue
             point = self._losses(one)
-            grown = front([*points, point])
-            if grown == points:
+            if is_dominated(point, points):
                 continue
-            points, score = grown, self._score(grown)
+            points = front([*points, point])
+            score = self._score(points)
             if score > scores[-1]:
                 networks.append(one.networks)
                 seconds.append(one.seconds)
