@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -91,3 +93,17 @@ class EpochCallback(pl.Callback):
         """Tell of an epoch; never stops a training."""
         self._on_epoch(epoch, accuracy)
         return False
+
+
+class KeepSignals(pl.Callback):
+    """Leaves SIGTERM to whoever asked for it before.
+
+    Lightning takes it while it trains, and ends the process in the middle of an epoch, with exit code 0.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.memory import is_oom_error
 
 from nas_optuna.data import Batch, LabelledData, SplitName, TrainingData, TrainingLoader
 from nas_optuna.errors import InputError, check_number, check_one_of
+from nas_optuna.estimation.callbacks import KeepSignals
 from nas_optuna.estimation.checkpoint import Checkpoint, Keeper, begin_after
 from nas_optuna.estimation.execution import (
     Execution,
@@ -465,7 +466,7 @@ class Training:
             accelerator=device.type,
             devices=1,
             max_epochs=epochs,
-            callbacks=list(callbacks),
+            callbacks=[KeepSignals(), *callbacks],
             # only CUDA has kernels that differ from run to run by default
             deterministic="warn" if device.type == "cuda" else None,
             num_sanity_val_steps=0,
