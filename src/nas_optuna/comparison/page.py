@@ -48,7 +48,7 @@ def _table(comparison: Comparison) -> Table:
         f"The {best_so_far(comparison)}, and the tested accuracy: mean over the seeds, in brackets the "
         "lowest and the highest."
     )
-    return Table(head, body, left=(0, 1), caption=caption)
+    return Table(head, body, caption=caption)
 
 
 def _notes(comparison: Comparison) -> list[Text]:

@@ -56,7 +56,7 @@ def rows(comparison: Comparison) -> Iterator[list[str]]:
     for group in comparison.groups:
         yield [
             group.label,
-            ", ".join(map(str, group.runs)),
+            str(len(group.runs)),
             _range([run.networks for run in group.runs.values()]),
             _range([round(run.seconds) for run in group.runs.values()]),
             *(describe_scores(comparison.scores(group, name)) for name in comparison.measures),
