@@ -73,7 +73,7 @@ class Row:
     proxies: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """A study, as reports, figures and comparisons need it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
@@ -186,6 +187,7 @@ def _agree(name: str, pairs: Sequence[tuple[float, float]]) -> Agreement | None:
     return Agreement(name, float(kendall), float(spearman), len(pairs))
 
 
+@functools.lru_cache(maxsize=1)
 def importances(facts: Facts) -> dict[str, float]:
     """How much each decision matters for an accuracy in the best tenth, adding up to 1, the largest first.
 
@@ -196,9 +198,7 @@ def importances(facts: Facts) -> dict[str, float]:
     accuracies = {row.accuracy for row in judged}
     if len(judged) < FEWEST_FOR_IMPORTANCE or len(accuracies) < 2:
         return {}
-    study = optuna.create_study(
-        direction="maximize", storage=optuna.storages.InMemoryStorage(), study_name="judged"
-    )
+    study = _new_study()
     study.add_trials(
         [
             optuna.trial.create_trial(
@@ -216,6 +216,16 @@ def importances(facts: Facts) -> dict[str, float]:
             study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _new_study() -> optuna.Study:
+    """One in memory, of which nobody is told."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def kinds(facts: Facts) -> Kinds | None:
