@@ -83,7 +83,10 @@ def test_script_of_completion_is_printed_alone(tmp_path: Path) -> None:
         ("-m nas_optuna +experiment=nas", ["nasbench201", "nasbench_macro"]),
         ("-m nas_optuna +experiment=digits estimation.epo", ["estimation.epochs="]),
         ("-m nas_optuna.export fo", ["folder=", "format="]),
-        # not ours: left to bash
+        ("-m nas_optuna.report study", ["study_dir=", "study_name="]),
+        # files, or not ours: left to bash
+        ("-m nas_optuna.compare ru", []),
+        ("-m nas_optuna.predict ph", []),
         ("-m pip inst", []),
         ("script.py strat", []),
     ],

@@ -22,7 +22,7 @@ _nas_optuna_complete() {
             typed="${words[0]} -m ${words[2]}" program="$typed"
             [[ "${words[1]}" == -m ]] || return
             case "${words[2]}" in
-                nas_optuna | nas_optuna.space | nas_optuna.train | nas_optuna.export) ;;
+                nas_optuna | nas_optuna.*) ;;
                 *) return ;;
             esac ;;
     esac

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from nas_optuna.comparison.contrasts import SECONDS, Comparison
 from nas_optuna.comparison.groups import passes
 from nas_optuna.comparison.run import Run
+from nas_optuna.comparison.verdict import describe_budget
 
 SHORTER = 0.8  # of another search's budget: then it is said whose the common one is
 
@@ -25,8 +26,8 @@ def notes(comparison: Comparison) -> Iterator[str]:
         shortest, longest = min(runs, key=_spent(over)), max(runs, key=_spent(over))
         if least < SHORTER * _spent(over)(longest):
             yield (
-                f"Compared after {least:.0f} {over}, all that {shortest.folder} has; {longest.folder} has "
-                f"{_spent(over)(longest):.0f}."
+                f"Compared after {describe_budget(least, over)}, all that {shortest.folder} has; "
+                f"{longest.folder} has {describe_budget(_spent(over)(longest), over)}."
             )
     yield from _trainings(runs)
     counts = sorted({run.side_by_side for run in runs})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nas_optuna.comparison.contrasts import NETWORKS, Comparison
 from nas_optuna.comparison.figures import draw_progress, draw_scores
-from nas_optuna.comparison.text import explanations, heading, rows, speeds, verdicts
+from nas_optuna.comparison.text import best_so_far, column, explanations, heading, rows, speeds, verdicts
 from nas_optuna.report import Document, Figure, Part, Section, Table, Text
 
 PROGRESS = (
@@ -44,8 +44,11 @@ def write_document(comparison: Comparison) -> Document:
 
 def _table(comparison: Comparison) -> Table:
     head, *body = rows(comparison)
-    caption = "Mean over the seeds; in brackets the lowest and the highest."
-    return Table(head, body, left=(0, 1), caption=caption)
+    caption = (
+        f"The {best_so_far(comparison)}, and the tested accuracy: mean over the seeds, in brackets the "
+        "lowest and the highest."
+    )
+    return Table(head, body, caption=caption)
 
 
 def _notes(comparison: Comparison) -> list[Text]:
@@ -69,7 +72,7 @@ def _scores(comparison: Comparison) -> Iterator[Part]:
 
 def _searches(comparison: Comparison) -> Table:
     """Each search with what it reached, for those who want to count again."""
-    head = ["folder", "group", "seed", *(heading(comparison, measure) for measure in comparison.measures)]
+    head = ["folder", "group", "seed", *(column(comparison, measure) for measure in comparison.measures)]
     body = [
         [
             str(run.folder),

@@ -99,7 +99,7 @@ def read_run(folder: Path, *, allow: Sequence[str] = ()) -> Run:
 def _describe(facts: Facts, fingerprint: Mapping[str, Any]) -> Run:
     ended = [(row.end, row) for row in facts.rows if row.end is not None]
     ended.sort(key=lambda pair: (pair[0], pair[1].number))
-    counts = itertools.accumulate(row.counted and row.group != "failed" for _, row in ended)
+    counts = itertools.accumulate(int(row.counted and row.group != "failed") for _, row in ended)
     judged = [
         Judged(networks, seconds, _values(row, facts.objectives))
         for networks, (seconds, row) in zip(counts, ended, strict=True)

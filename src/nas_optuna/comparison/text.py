@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
-from nas_optuna.comparison.contrasts import NETWORKS, SECONDS, TESTED, Comparison, Reached
+from nas_optuna.comparison.contrasts import TESTED, Comparison, Reached
 from nas_optuna.comparison.notes import notes
-from nas_optuna.comparison.verdict import one_seed, sentence, too_few
+from nas_optuna.comparison.verdict import describe_budget, one_seed, sentence, too_few
 
 VALIDATION = (
     "Validation accuracy is what networks were chosen by: the best of many owes part of it to luck, the "
@@ -33,7 +33,15 @@ def heading(comparison: Comparison, measure: str) -> str:
         return "tested accuracy"
     name = comparison.yardstick.name
     best = f"best {name}" if comparison.yardstick.is_accuracy else name
-    return f"{best} after {comparison.budget[measure]:.0f} {'s' if measure == SECONDS else measure}"
+    return f"{best} after {describe_budget(comparison.budget[measure], measure)}"
+
+
+def column(comparison: Comparison, measure: str) -> str:
+    """The same for the head of a table, where there is little room."""
+    if measure == TESTED:
+        return "tested"
+    name = "validation" if comparison.yardstick.is_accuracy else comparison.yardstick.name
+    return f"{name}, {describe_budget(comparison.budget[measure], measure)}"
 
 
 def best_so_far(comparison: Comparison) -> str:
@@ -44,11 +52,11 @@ def best_so_far(comparison: Comparison) -> str:
 
 def rows(comparison: Comparison) -> Iterator[list[str]]:
     """The table: its head, then a row for each group."""
-    yield ["", "seeds", "networks", "seconds", *(heading(comparison, name) for name in comparison.measures)]
+    yield ["", "seeds", "networks", "seconds", *(column(comparison, name) for name in comparison.measures)]
     for group in comparison.groups:
         yield [
             group.label,
-            ", ".join(map(str, group.runs)),
+            str(len(group.runs)),
             _range([run.networks for run in group.runs.values()]),
             _range([round(run.seconds) for run in group.runs.values()]),
             *(describe_scores(comparison.scores(group, name)) for name in comparison.measures),
@@ -107,12 +115,12 @@ def explanations(comparison: Comparison) -> Iterator[str]:
 
 
 def _speed(first: str, second: str, reached: Reached) -> str:
-    unit = "networks" if reached.over == NETWORKS else "s"
     if reached.first is None:
         return f"{first} did not reach {second}'s final mean ({reached.goal:.4f}) in the same {reached.over}."
-    said = f"{first} had {second}'s final mean ({reached.goal:.4f}) after {reached.first:.0f} {unit}"
+    said = f"{first} had {second}'s final mean ({reached.goal:.4f}) after "
+    said += describe_budget(reached.first, reached.over)
     times = f": {reached.ratio:.2f} times as soon" if reached.ratio is not None else ""
-    return f"{said}, {second} after {reached.second:.0f}{times}."
+    return f"{said}, {second} after {describe_budget(reached.second, reached.over)}{times}."
 
 
 def _range(values: list[int]) -> str:

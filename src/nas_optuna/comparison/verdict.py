@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from nas_optuna.comparison.contrasts import NETWORKS
 from nas_optuna.comparison.difference import LEVEL, MOST_SEEDS, Difference
+
+
+def describe_budget(amount: float, over: str) -> str:
+    """So many networks or seconds."""
+    if over == NETWORKS:
+        return f"{amount:.0f} networks"
+    return f"{amount:.{0 if amount >= 10 else 1}f} s"
 
 
 def sentence(difference: Difference, *, first: str, second: str, what: str, unit: str = "points") -> str:

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from nas_optuna.report.document import Figure, Part, Section, Table, Text
 from nas_optuna.report.facts import Facts
+from nas_optuna.report.figures_of_time import CUT_OFF, MANY
 from nas_optuna.report.statistics import (
     FEWEST_RANDOM,
     Agreement,
@@ -44,7 +45,10 @@ def progress(facts: Facts, drawn: Figures) -> Section:
         Table(("trials", "count", "share", "time", "which"), rows, left=(0, 4), caption=_further(facts))
     ]
     if "seconds" in drawn:
-        parts.append(Figure("seconds", drawn["seconds"], "Each network when it was done."))
+        caption = "Each network when it was done."
+        if sum(row.accuracy is not None for row in facts.rows) > MANY:
+            caption += f" The lowest {CUT_OFF:.0%} are below what is shown; a double click shows all."
+        parts.append(Figure("seconds", drawn["seconds"], caption))
     if "evaluations" in drawn:
         parts.append(Figure("evaluations", drawn["evaluations"], _luck(facts)))
     return Section(title, parts)
@@ -98,9 +102,9 @@ def foretelling(facts: Facts, drawn: Figures) -> Section:
         parts.append(
             Text(
                 "Rank correlations with the accuracy at the end: 1 for the same order, 0 for none, -1 for "
-                "the opposite one. Only networks that were trained to the end count. Pruning left out the "
-                "worst, and the strategy chose what it took for good: among such networks ranks agree less "
-                "than among random ones.",
+                "the opposite one. Only networks that were trained to the end count. Where pruning left out "
+                "the worst, and the strategy chose what it took for good, ranks agree less than among random "
+                "networks.",
                 is_quiet=True,
             )
         )
