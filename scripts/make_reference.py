@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes docs/reference/ from conf/ and docstrings: every key of the configuration, and the Python API.
 
 python scripts/make_reference.py [FOLDER]
@@ -5,11 +6,11 @@ python scripts/make_reference.py [FOLDER]
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,10 @@ class Key:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
+    """Read the command line, write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE)
+    folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (folder / name).write_text(text)
