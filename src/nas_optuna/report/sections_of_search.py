@@ -74,8 +74,8 @@ def _luck(facts: Facts) -> str:
     return words + (
         "Dashed: what the best of as many random networks is worth on average, over draws from the "
         f"{len(random_rows(facts)):,} that this study itself drew at random, so it ends there. A stopped one "
-        "counts as the worst that was not. To know whether a strategy beats luck, search with strategy=random "
-        "as well, and with several seeds."
+        "counts as the worst that was not. To know whether a strategy beats luck, search with "
+        "strategy=random as well, and with several seeds."
     )
 
 
