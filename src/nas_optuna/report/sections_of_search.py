@@ -10,10 +10,10 @@ from nas_optuna.report.document import Figure, Part, Section, Table, Text
 from nas_optuna.report.facts import Facts
 from nas_optuna.report.figures_of_time import CUT_OFF, MANY
 from nas_optuna.report.statistics import (
-    FEWEST_RANDOM,
     Agreement,
     agreement_of_epochs,
     agreement_of_measures,
+    chance,
     importances,
     random_rows,
 )
@@ -68,16 +68,15 @@ def _further(facts: Facts) -> str:
 
 
 def _luck(facts: Facts) -> str:
-    count = len(random_rows(facts))
     words = "Networks as n_trials counts them: not the reused, the infeasible from the start, the failed. "
-    if count >= FEWEST_RANDOM:
-        return words + (
-            f"Dashed: what the best of as many random networks is worth on average, over draws from the "
-            f"{count} that this study itself drew at random, so it ends there. A stopped one counts with its "
-            "last accuracy. To know whether a strategy beats luck, search with strategy=random as well, and "
-            "with several seeds."
-        )
-    return words + "This study has too few random networks to say what luck would have found."
+    if not chance(facts):
+        return words + "This study has too few random networks to say what luck would have found."
+    return words + (
+        "Dashed: what the best of as many random networks is worth on average, over draws from the "
+        f"{len(random_rows(facts)):,} that this study itself drew at random, so it ends there. A stopped one "
+        "counts as the worst that was not. To know whether a strategy beats luck, search with "
+        "strategy=random as well, and with several seeds."
+    )
 
 
 def foretelling(facts: Facts, drawn: Figures) -> Section:
