@@ -260,6 +260,7 @@ def test_interrupt_ends_in_order_with_what_is_known(tmp_path: Path) -> None:
     said = summary(folder)
     assert said["trials"]["complete"] >= 2
     assert said["test"] is None
+    assert "not tested" in (folder / "report.md").read_text()
     assert "nas_optuna.dashboard study_dir=runs/stopped" in out
     # the network that was running is not lost: it is queued
     study = load_study(folder, "stopped")

@@ -34,7 +34,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags[tag] = self.tags.get(tag, 0) + 1
-        self._open = tag
+        self._open = self._open if tag == "span" else tag
         self.references += [value or "" for name, value in attributes if name in ("src", "href")]
         if tag == "h2":
             self._heading = ""

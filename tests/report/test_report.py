@@ -177,6 +177,7 @@ def test_command_makes_the_same_report_from_the_study_alone(finished: Path, tmp_
     assert {name: (moved / name).read_text() for name in before} == before
 
 
+@pytest.mark.slow
 def test_report_says_the_command_and_one_that_repeats_it(finished: Path, tmp_path: Path) -> None:
     text = (finished / "report.md").read_text()
     given = next(line for line in text.splitlines() if line.startswith("python -m nas_optuna"))
@@ -229,6 +230,28 @@ def make_unfinished(finished: Path, folder: Path) -> None:
     for name in ("configuration", "fingerprint", "plan"):
         study.set_user_attr(name, attributes[name])
     study.add_trial(make_trial(0, None, state=optuna.trial.TrialState.PRUNED))
+
+
+def change_configuration(study: optuna.Study, **groups: Any) -> None:
+    config = json.loads(study.user_attrs["configuration"])
+    for group, values in groups.items():
+        config[group] |= values
+    study.set_user_attr("configuration", json.dumps(config))
+
+
+def test_report_runs_no_code_of_a_strangers_study(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "theirs")
+    study = open_study(tmp_path / "theirs")
+    # what a report does not need is not looked at
+    change_configuration(study, data={"_target_": "theirs.Data"}, estimation={"_target_": "os.system"})
+    assert run_command("nas_optuna.report", "study_dir=theirs", folder=tmp_path).returncode == 0
+    change_configuration(
+        study, space={"layers": {"conv": {"_target_": "os.system", "command": "touch evil"}}}
+    )
+    result = run_command("nas_optuna.report", "study_dir=theirs", folder=tmp_path)
+    assert result.returncode == 2
+    assert "configuration.space.layers.conv._target_: the study names 'os.system'" in result.stderr
+    assert not (tmp_path / "evil").exists()
 
 
 def test_search_that_finds_nothing_leaves_a_report_that_says_so(

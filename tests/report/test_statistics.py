@@ -99,6 +99,14 @@ def test_random_search_is_all_chance_and_other_strategies_without_a_beginning_no
     assert chance(other) == []
 
 
+def test_stopped_network_counts_as_the_worst_that_was_not_and_one_out_of_time_not_at_all() -> None:
+    trials = [make_trial(index, 0.5 + index / 100) for index in range(5)]
+    trials.append(make_trial(5, None, state=TrialState.PRUNED, curve={1: 0.1}))
+    trials.append(make_trial(6, None, state=TrialState.PRUNED, curve={1: 0.1}, stopped="out of time"))
+    facts = facts_of(trials, configuration=configuration(_target_="optuna.samplers.RandomSampler"))
+    assert chance(facts) == pytest.approx(expected_best([0.5, 0.5, 0.51, 0.52, 0.53, 0.54]))
+
+
 @pytest.mark.parametrize(("n_trials", "random"), [(40, 10), (25, 5), (None, 5)])
 def test_strategy_of_the_budget_begins_with_as_many_random_networks_as_its_goal_says(
     n_trials: int | None, random: int

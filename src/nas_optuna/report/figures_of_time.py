@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import plotly.graph_objects as go
 
 from nas_optuna.report.facts import Facts
@@ -11,6 +12,7 @@ from nas_optuna.report.statistics import Step, chance, progress
 from nas_optuna.report.style import BLUE, CYCLE, GREY, OF_GROUPS, ORANGE, make_figure, short
 
 MINUTES, HOURS = 300.0, 3 * 3600.0  # seconds from which on a search is told in minutes, in hours
+MANY, CUT_OFF = 100, 0.05  # from so many networks on, the lowest part is not in view
 SMALLEST_NAMED = 0.05  # part of a bar that has room for its name
 
 
@@ -72,6 +74,11 @@ def _draw_progress(
     ]
     figure = make_figure(traces, x=x, y="accuracy")
     figure.update_xaxes(rangemode="tozero")
+    if len(known) > MANY:
+        accuracies = [step.accuracy or 0.0 for _, step in known]
+        lowest, highest = np.quantile(accuracies, [CUT_OFF, 1.0]).tolist()
+        room = 0.06 * (highest - lowest) or 0.01
+        figure.update_yaxes(range=short([lowest - room, highest + room]))
     return figure
 
 

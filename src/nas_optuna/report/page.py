@@ -39,7 +39,7 @@ th, td { padding: .28rem .8rem .28rem 0; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--quiet); white-space: nowrap; }
 td { white-space: nowrap; }
-.left { text-align: left; }
+.left { text-align: left; } .word { white-space: nowrap; }
 td.left { white-space: normal; min-width: 5rem; }
 td.left.long { min-width: 17rem; }
 .pairs td + td.left { overflow-wrap: anywhere; min-width: 0; } .pairs td:first-child { min-width: 6.2rem; }
@@ -86,6 +86,7 @@ window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dra
 document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", drawAll));
 """
 
+SHORT = 24  # characters of a word that fits into any line
 LONG = 40  # characters from which on a cell wants room
 
 
@@ -194,7 +195,17 @@ def _table(table: Table) -> str:
 def _cell(kind: str, text: str, is_left: bool) -> str:
     long = " long" if len(text) > LONG else ""
     style = f' class="left{long}"' if is_left else ""
-    return f"<{kind}{style}>{html.escape(text)}</{kind}>"
+    return f"<{kind}{style}>{_words(text) if is_left else html.escape(text)}</{kind}>"
+
+
+def _words(text: str) -> str:
+    """Words that are not broken where they have a hyphen, as those of a network have."""
+    said = html.escape(text)
+    return re.sub(r"(?<!\S)[\w+*/]+-[\w+*/-]+(?!\S)", _whole, said)
+
+
+def _whole(match: re.Match[str]) -> str:
+    return f'<span class="word">{match[0]}</span>' if len(match[0]) <= SHORT else match[0]
 
 
 def _anchor(text: str) -> str:

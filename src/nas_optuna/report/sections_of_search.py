@@ -8,11 +8,12 @@ import plotly.graph_objects as go
 
 from nas_optuna.report.document import Figure, Part, Section, Table, Text
 from nas_optuna.report.facts import Facts
+from nas_optuna.report.figures_of_time import CUT_OFF, MANY
 from nas_optuna.report.statistics import (
-    FEWEST_RANDOM,
     Agreement,
     agreement_of_epochs,
     agreement_of_measures,
+    chance,
     importances,
     random_rows,
 )
@@ -44,7 +45,10 @@ def progress(facts: Facts, drawn: Figures) -> Section:
         Table(("trials", "count", "share", "time", "which"), rows, left=(0, 4), caption=_further(facts))
     ]
     if "seconds" in drawn:
-        parts.append(Figure("seconds", drawn["seconds"], "Each network when it was done."))
+        caption = "Each network when it was done."
+        if sum(row.accuracy is not None for row in facts.rows) > MANY:
+            caption += f" The lowest {CUT_OFF:.0%} are below what is shown; a double click shows all."
+        parts.append(Figure("seconds", drawn["seconds"], caption))
     if "evaluations" in drawn:
         parts.append(Figure("evaluations", drawn["evaluations"], _luck(facts)))
     return Section(title, parts)
@@ -64,16 +68,15 @@ def _further(facts: Facts) -> str:
 
 
 def _luck(facts: Facts) -> str:
-    count = len(random_rows(facts))
     words = "Networks as n_trials counts them: not the reused, the infeasible from the start, the failed. "
-    if count >= FEWEST_RANDOM:
-        return words + (
-            f"Dashed: what the best of as many random networks is worth on average, over draws from the "
-            f"{count} that this study itself drew at random, so it ends there. A stopped one counts with its "
-            "last accuracy. To know whether a strategy beats luck, search with strategy=random as well, and "
-            "with several seeds."
-        )
-    return words + "This study has too few random networks to say what luck would have found."
+    if not chance(facts):
+        return words + "This study has too few random networks to say what luck would have found."
+    return words + (
+        "Dashed: what the best of as many random networks is worth on average, over draws from the "
+        f"{len(random_rows(facts)):,} that this study itself drew at random, so it ends there. A stopped one "
+        "counts as the worst that was not. To know whether a strategy beats luck, search with "
+        "strategy=random as well, and with several seeds."
+    )
 
 
 def foretelling(facts: Facts, drawn: Figures) -> Section:
@@ -98,9 +101,9 @@ def foretelling(facts: Facts, drawn: Figures) -> Section:
         parts.append(
             Text(
                 "Rank correlations with the accuracy at the end: 1 for the same order, 0 for none, -1 for "
-                "the opposite one. Only networks that were trained to the end count. Pruning left out the "
-                "worst, and the strategy chose what it took for good: among such networks ranks agree less "
-                "than among random ones.",
+                "the opposite one. Only networks that were trained to the end count. Where pruning left out "
+                "the worst, and the strategy chose what it took for good, ranks agree less than among random "
+                "networks.",
                 is_quiet=True,
             )
         )

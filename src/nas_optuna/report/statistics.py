@@ -104,13 +104,14 @@ def progress(facts: Facts) -> list[Step]:
 def random_rows(facts: Facts) -> list[Row]:
     """The trained networks that the strategy drew at random, in order; empty where it is not known to.
 
-    All of a random search, the first ones of a strategy that begins at random.
+    All of a random search, the first ones of a strategy that begins at random; not what the end of the time
+    stopped, which says nothing of it.
     """
     strategy: Mapping[str, Any] = facts.config.get("strategy") or {}
     sampler = str(strategy.get("_target_", ""))
     first = len(facts.rows) if sampler == CHANCE else _beginning(facts, sampler, strategy)
     drawn = [row for row in facts.rows[:first] if row.counted and not row.queued]
-    return [row for row in drawn if row.group in ("complete", "pruned") and _last(row) is not None]
+    return [row for row in drawn if row.group in ("complete", "pruned") and not row.why]
 
 
 def _beginning(facts: Facts, sampler: str, strategy: Mapping[str, Any]) -> int:
@@ -141,16 +142,14 @@ def expected_best(accuracies: Sequence[float]) -> list[float]:
 def chance(facts: Facts) -> list[float]:
     """``expected_best`` of the study's own random networks; empty where there are too few.
 
-    One that was pruned counts with its last accuracy.
+    One that was pruned counts as the worst that was not: less than that it hardly is, and its accuracy at an
+    early epoch would make luck look worse than it is.
     """
-    found = [last for row in random_rows(facts) if (last := _last(row)) is not None]
-    return expected_best(found) if len(found) >= FEWEST_RANDOM else []
-
-
-def _last(row: Row) -> float | None:
-    if row.accuracy is not None:
-        return row.accuracy
-    return row.curve[row.stopped_at] if row.stopped_at is not None else None
+    rows = random_rows(facts)
+    judged = [row.accuracy for row in rows if row.accuracy is not None]
+    if len(rows) < FEWEST_RANDOM or not judged:
+        return []
+    return expected_best([*judged, *[min(judged)] * (len(rows) - len(judged))])
 
 
 def agreement_of_epochs(facts: Facts) -> list[Agreement]:

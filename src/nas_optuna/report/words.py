@@ -91,8 +91,8 @@ def tested(facts: Facts) -> str:
 
 def lead(facts: Facts) -> str:
     """What came of the study, in a few sentences."""
-    counts = ", ".join(f"{count} {name}" for name, count in facts.counts.items() if count)
-    spent = f"{sum(facts.counts.values())} trial(s) in {seconds(facts.seconds)}{counts and ': '}{counts}."
+    counts = ", ".join(f"{count:,} {name}" for name, count in facts.counts.items() if count)
+    spent = f"{sum(facts.counts.values()):,} trial(s) in {seconds(facts.seconds)}{counts and ': '}{counts}."
     winner = facts.winner
     if winner is None:
         return f"No network was trained to the end within the limits. {spent}"
