@@ -44,8 +44,7 @@ from nas_optuna.search import search
 from nas_optuna.storages import open_storage
 
 PATIENCE = 300  # seconds for a page
-FIGURES = '[id^="user-defined-plot:"] .main-svg'
-OPTUNAS_OWN = ".js-plotly-plot .main-svg"
+PLOTS = ".js-plotly-plot .main-svg"
 
 
 def main() -> None:
@@ -126,7 +125,7 @@ def look(folder: Path) -> dict[str, float]:
             found[f"{name}answer_megabytes"] = round(len(answer.read()) / 1e6, 3)
             found[f"{name}answer_seconds"] = round(time.perf_counter() - started, 3)
         number = shown[-1].number if shown else trials[-1].number
-        found |= _browse(root, number, figures=bool(shown))
+        found |= _browse(root, number)
     return found
 
 
@@ -156,7 +155,7 @@ def _serve(address: str, folder: Path) -> Iterator[str]:
         server.wait()
 
 
-def _browse(root: str, number: int, *, figures: bool) -> dict[str, float]:
+def _browse(root: str, number: int) -> dict[str, float]:
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
@@ -166,21 +165,26 @@ def _browse(root: str, number: int, *, figures: bool) -> dict[str, float]:
     try:
         driver.get(f"{root}/dashboard")  # what a browser keeps is not what is timed
         pages = {
-            "page_seconds": (f"{root}/dashboard/studies/1", FIGURES if figures else OPTUNAS_OWN),
-            "trial_page_seconds": (f"{root}/dashboard/studies/1/trials?numbers={number}", "h4"),
+            "page_seconds": (f"{root}/dashboard/studies/1", "Best Trial (number="),
+            "trial_page_seconds": (
+                f"{root}/dashboard/studies/1/trials?numbers={number}",
+                f"Trial {number} (",
+            ),
         }
         return {name: _time_page(driver, *page) for name, page in pages.items()}
     finally:
         driver.quit()
 
 
-def _time_page(driver: webdriver.Chrome, address: str, selector: str) -> float:
-    """Seconds until no more of what is looked for comes, and the page answers."""
+def _time_page(driver: webdriver.Chrome, address: str, words: str) -> float:
+    """Seconds until the page says these words and no more plots come."""
     started = time.perf_counter()
     driver.get(address)
-    WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(By.CSS_SELECTOR, selector))
+    WebDriverWait(driver, PATIENCE, poll_frequency=0.1).until(
+        lambda _: words in driver.find_element(By.TAG_NAME, "body").text
+    )
     before, last = -1, time.perf_counter()
-    while (count := len(driver.find_elements(By.CSS_SELECTOR, selector))) != before:
+    while (count := len(driver.find_elements(By.CSS_SELECTOR, PLOTS))) != before:
         before, last = count, time.perf_counter()
         time.sleep(1.0)
     return round(last - started, 2)

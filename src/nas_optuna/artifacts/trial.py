@@ -14,7 +14,7 @@ from nas_optuna.space import Architecture
 from nas_optuna.space.diagram import draw
 
 DIAGRAM, CURVE_PICTURE, CURVE_TABLE = "network.svg", "curve.svg", "curve.csv"
-SHARE = 0.01  # of a process's time that goes into artifacts, at most, ...
+SHARE = 0.007  # of a process's time that goes into artifacts, at most, ...
 CREDIT = 0.4  # ... beside so many seconds at its beginning
 MOST = 10_000  # trials of a study that have them: some 150 megabytes
 

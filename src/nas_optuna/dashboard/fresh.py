@@ -15,8 +15,8 @@ from nas_optuna.space import Space
 from nas_optuna.space.diagram import draw
 
 PICTURES = "pictures"  # user attribute of the study: ids of its artifacts by file name
-NOTE_SHARE, FIGURES_SHARE = 0.001, 0.005  # of the time, at most
-NOTE_SECONDS, FIGURES_SECONDS = 0.03, 0.5  # that the first one takes, as far as can be said before
+NOTE_SHARE, FIGURES_SHARE = 0.0005, 0.004  # of the time, at most
+NOTE_SECONDS, FIGURES_SECONDS = 0.03, 1.0  # that the first one takes, as far as can be said before
 
 
 class _Turn:
@@ -69,7 +69,7 @@ class Fresh:
         self._saved: dict[str, str] = {}
 
     def after_trial(self) -> None:
-        """Refresh what is due: together some 0.6 % of the time."""
+        """Refresh what is due: together some 0.5 % of the time."""
         if self._figures.is_due():
             self._refresh(self._write_figures, self._figures)
         if self._note.is_due():
