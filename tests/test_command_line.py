@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nas_optuna.conf
 import pytest
 from conftest import command_environment, compose_config, run_command
 from omegaconf import OmegaConf
 
-import nas_optuna
 from nas_optuna import completion
 
-CONF = Path(nas_optuna.__file__).parent / "conf"
+CONF = Path(str(nas_optuna.conf.__file__)).parent
 SETTINGS = {
     "nas_optuna": "config",
     "nas_optuna.space": "survey",
