@@ -21,7 +21,6 @@ from optuna.trial import TrialState
 from postgres import Postgres, needs_postgres, running_postgres
 
 from nas_optuna.errors import InputError, StorageGone
-from nas_optuna.results import dashboard_command
 from nas_optuna.storages import check_address, hide_password, open_storage, path_of
 
 needs_grpc = pytest.mark.skipif(
@@ -131,12 +130,6 @@ def test_path_follows_three_slashes(kind: str) -> None:
     assert path_of(f"{kind}:///runs/study.db") == Path("runs/study.db")
     assert path_of(f"{kind}:////runs/study.db") == Path("/runs/study.db")
     assert path_of("grpc://host:1") is None
-
-
-def test_dashboard_is_given_what_it_can_read() -> None:
-    assert dashboard_command("journal:///runs/study.log").endswith(" runs/study.log")
-    assert dashboard_command("sqlite:///runs/study.db").endswith(" sqlite:///runs/study.db")
-    assert "grpc" not in dashboard_command("grpc://host:1")
 
 
 TAKE = """

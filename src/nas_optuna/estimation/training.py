@@ -462,7 +462,7 @@ class Training:
 
     def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
         device = self.torch_device
-        return pl.Trainer(
+        return _Trainer(
             accelerator=device.type,
             devices=1,
             max_epochs=epochs,
@@ -476,6 +476,15 @@ class Training:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+
+
+class _Trainer(pl.Trainer):
+    """Lightning's, but a SIGTERM does not end it: whoever asked for the signal before stops it in order."""
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether to end the process between two batches: no."""
+        return False
 
 
 def _describe(function: object) -> str:
