@@ -176,6 +176,7 @@ def test_data_that_cannot_be_downloaded_says_what_to_do(command: Command, experi
     assert all(word in said for word in (name, "nowhere", "data.root", "train/class", "+experiment=digits"))
 
 
+@pytest.mark.slow
 def test_study_of_another_space_or_objective(command: Command) -> None:
     assert command(*SHORT, "study_name=mine", "n_trials=1").returncode == 0
     other_space = refuse_in_one_line(command, *SHORT, "study_name=mine", "space.block.kernel=[3,5,7]")

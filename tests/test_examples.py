@@ -25,6 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_example_runs(example: Path, finished: Path, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, str(example), str(finished)],

@@ -166,6 +166,7 @@ def test_the_weights_of_what_failed_go(heirs: Heirs, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_search_with_inheritance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     monkeypatch.chdir(tmp_path)
     config = compose_config(

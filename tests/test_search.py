@@ -85,6 +85,7 @@ def test_command_leaves_a_tested_network_and_nothing_else(command: Command, tmp_
     assert hits.float().mean().item() == pytest.approx(said["test"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_same_command_runs_nothing_and_a_larger_budget_goes_on(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / NAME
     assert command(*SHORT).returncode == 0
@@ -121,6 +122,7 @@ def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_
     assert load_study(folder, NAME).user_attrs["plan"] == plan
 
 
+@pytest.mark.slow
 def test_more_time_is_more_trials_however_long_the_final_training_took(
     command: Command, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_more_time_is_more_trials_however_long_the_final_training_took(
     assert len(study.trials) == 2
 
 
+@pytest.mark.slow
 def test_multirun_runs_each_study_in_its_own_folder(command: Command, tmp_path: Path) -> None:
     result = command("-m", *SHORT, "strategy=random,tpe", "seed=0,1", "n_trials=1", timeout=300)
     assert result.returncode == 0, result.stderr
@@ -146,6 +149,7 @@ def test_multirun_runs_each_study_in_its_own_folder(command: Command, tmp_path: 
         assert summary(tmp_path / "runs" / name)["trials"]["complete"] == 1
 
 
+@pytest.mark.slow
 def test_folder_of_mixed_images_from_search_to_tested_winner(command: Command, tmp_path: Path) -> None:
     make_images(tmp_path / "images", count=40)
     result = command(
@@ -166,6 +170,7 @@ def test_folder_of_mixed_images_from_search_to_tested_winner(command: Command, t
     assert network.input_shape == (3, 16, 16)
 
 
+@pytest.mark.slow
 def test_two_objectives_list_a_front_and_train_its_most_accurate(command: Command, tmp_path: Path) -> None:
     result = command(*SHORT, "objective=accuracy_macs", "strategy=random", "n_trials=5", "study_name=front")
     assert result.returncode == 0, result.stderr
@@ -184,6 +189,7 @@ def test_two_objectives_list_a_front_and_train_its_most_accurate(command: Comman
     assert all(len(trial.user_attrs["curve"]) == 1 for trial in study.trials)
 
 
+@pytest.mark.slow
 def test_limit_keeps_large_networks_untrained(command: Command, tmp_path: Path) -> None:
     limit = 300_000
     result = command(
@@ -270,6 +276,7 @@ def test_interrupt_ends_in_order_with_what_is_known(tmp_path: Path) -> None:
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
+@pytest.mark.slow
 def test_failing_search_does_not_end_a_multirun(command: Command, tmp_path: Path) -> None:
     result = command(
         "-m", *SHORT, "n_trials=1", "data.test_share=0.9999,0.2", "study_dir=runs/${data.test_share}"
@@ -279,6 +286,7 @@ def test_failing_search_does_not_end_a_multirun(command: Command, tmp_path: Path
     assert summary(tmp_path / "runs" / "0.2")["test"] is not None
 
 
+@pytest.mark.slow
 def test_search_that_finds_nothing_says_so(command: Command, tmp_path: Path) -> None:
     result = command(*SHORT, "estimation.learning_rate=1e12", "study_name=diverging")
     assert result.returncode == 1
@@ -318,6 +326,7 @@ def test_limit_can_be_added_to_a_study_of_every_sampler(
     assert not study.get_trials(states=(TrialState.FAIL,))
 
 
+@pytest.mark.slow
 def test_killed_trial_is_ended_and_its_network_tried_first(tmp_path: Path, command: Command) -> None:
     running = Running(tmp_path, *LONG, "study_name=killed")
     running.wait_for("trial 2/1000")

@@ -43,6 +43,7 @@ def indented(text: str) -> str:
     return textwrap.dedent("\n".join(lines[:end]))
 
 
+@pytest.mark.slow
 def test_layer_of_the_readme_is_searched_from_the_command_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_layers_of_the_readme_stand_beside_ours(command: Command, tmp_path: Path
     assert "- ghost" in shown.stdout
 
 
+@pytest.mark.slow
 def test_space_of_the_documentation_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (PROJECT / "docs" / "space.md").read_text().split("## A space of your own\n")[1]
     (tmp_path / "my_space.py").write_text(indented(text.split("architecture:\n\n")[1]))

@@ -88,6 +88,7 @@ def test_two_workers_share_a_study_to_the_exact_budget(command: Command, tmp_pat
     assert sum("best accuracy" in line for line in result.stdout.splitlines()) == len(trials)
 
 
+@pytest.mark.slow
 def test_time_of_every_trial_is_attributed(command: Command, tmp_path: Path) -> None:
     assert command(*TWO).returncode == 0
     timing = json.loads((tmp_path / "runs" / "study" / "timing.json").read_text())
@@ -110,6 +111,7 @@ def long_search(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_its_network_tried_again(
     long_search: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_killed_worker_is_replaced_and_its_network_tried_again(
     assert "ended with exit code -9, and with it trial" in output
 
 
+@pytest.mark.slow
 def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
     running = wait_for_running(tmp_path, count=2)
     long_search.send_signal(signal.SIGINT)
@@ -178,6 +181,7 @@ def test_interrupt_does_not_wait_for_a_worker_that_hears_nothing(
     assert deaf.number in [trial.user_attrs["retry_of"] for trial in waiting]
 
 
+@pytest.mark.slow
 def test_time_that_is_over_stops_all_workers_and_fails_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

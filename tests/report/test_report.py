@@ -239,6 +239,7 @@ def change_configuration(study: optuna.Study, **groups: Any) -> None:
     study.set_user_attr("configuration", json.dumps(config))
 
 
+@pytest.mark.slow
 def test_report_runs_no_code_of_a_strangers_study(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "theirs")
     study = open_study(tmp_path / "theirs")
@@ -295,6 +296,7 @@ def test_several_objectives_are_told_as_a_front(tmp_path: Path, monkeypatch: pyt
     assert '"infeasible, so not judged"' in page.source
 
 
+@pytest.mark.slow
 def test_table_is_reported_without_the_table(
     macro_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
