@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table as View
 from rich.text import Text
 from torch import Tensor, nn
 
-from nas_optuna.configuration import plain
+from nas_optuna.configuration import given_study_dir, plain
 from nas_optuna.data import LabelledData, Split, to_float
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.export import FORMATS, Model, describe, export, open_model
@@ -71,13 +71,7 @@ def export_study(config: DictConfig) -> None:
     Raises:
         InputError: The request is wrong, or a file does not say what the network says.
     """
-    if OmegaConf.is_missing(config, "study_dir"):
-        raise InputError("study_dir is missing: set it on the command line, study_dir=runs/NAME.")
-    study_dir = Path(str(config.study_dir)).expanduser()
-    if not study_dir.is_dir():
-        raise InputError(
-            f"study_dir: no folder {str(study_dir)!r}. Give the folder of a search, such as runs/NAME."
-        )
+    study_dir = given_study_dir(config)
     formats = plain(config, "format")
     settings = ExportSettings(
         network=str(config.network),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 from nas_optuna.claims import Claims
-from nas_optuna.configuration import plain
+from nas_optuna.configuration import make_study_dir, plain
 from nas_optuna.cores import tune_process
 from nas_optuna.errors import InputError, NothingFound, check_number
 from nas_optuna.files import remove_temporaries
@@ -229,12 +229,7 @@ def _folder(config: DictConfig, study: optuna.Study, stack: ExitStack) -> Path:
     """
     if config.get("study_dir") is not None:
         folder = Path(str(config.study_dir)).expanduser()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
-            ) from error
+        make_study_dir(folder)
         return folder
     path = path_of(str(config.storage))
     own = json.loads(study.user_attrs[CONFIGURATION]).get("study_dir")

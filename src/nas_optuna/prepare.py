@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from nas_optuna.configuration import build, build_sampler, build_space, plain
+from nas_optuna.configuration import build, build_sampler, build_space, make_study_dir, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData, NoData
 from nas_optuna.description import NetworkDescription, measure_network
@@ -226,12 +226,7 @@ def _open(
     *,
     measures_latency: bool,
 ) -> optuna.Study:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
-        ) from error
+    make_study_dir(folder)
     study = open_study(str(config.storage), str(config.study_name), directions=objectives.directions)
     check_same(study, fingerprint(config, data, measures_latency=measures_latency))
     sweep_dead(study)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from nas_optuna.configuration import plain
+from nas_optuna.configuration import given_study_dir, plain
 from nas_optuna.errors import InputError
 from nas_optuna.reopen import recall
 from nas_optuna.report.facts import gather
@@ -21,13 +21,7 @@ def report_study(config: DictConfig) -> None:
     Raises:
         InputError: There is no such study, or it found nothing.
     """
-    if OmegaConf.is_missing(config, "study_dir"):
-        raise InputError("study_dir is missing: set it on the command line, study_dir=runs/NAME.")
-    study_dir = Path(str(config.study_dir)).expanduser()
-    if not study_dir.is_dir():
-        raise InputError(
-            f"study_dir: no folder {str(study_dir)!r}. Give the folder of a search, such as runs/NAME."
-        )
+    study_dir = given_study_dir(config)
     recalled = recall(
         study_dir, storage=config.storage, study_name=config.study_name, allow=plain(config, "allow")
     )
