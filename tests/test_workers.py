@@ -154,7 +154,8 @@ def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str]
 
 @pytest.mark.slow
 def test_signal_to_all_processes_stops_all_workers_in_order(tmp_path: Path) -> None:
-    long = ("estimation.epochs=2000", "n_trials=3", "final.finalists=1")
+    # a worker that compiles a network does not hear that it shall stop, and is killed
+    long = ("estimation.epochs=2000", "estimation.execution=32-true", "n_trials=3", "final.finalists=1")
     with start(tmp_path, *TWO, *long, start_new_session=True) as process:
         wait_for_running(tmp_path, count=2)
         # as a cluster asks for a machine back
