@@ -47,14 +47,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_optuna.artifacts import make_artifacts
+from nas_optuna.claims import Claims
 from nas_optuna.configuration import build_space
 from nas_optuna.cores import count_cores, tune_process
 from nas_optuna.data import Digits, LabelledData
 from nas_optuna.estimation import Execution, Fidelity, Objectives
+from nas_optuna.kept import make_kept
 from nas_optuna.member import run_trial
 from nas_optuna.objective import Objective
 from nas_optuna.space import Architecture, Network, Space, Stages, measure_costs
 from nas_optuna.storages import open_storage, settle
+from nas_optuna.study import keep_budget
 
 HERE = Path(__file__).parent
 # the bare loop's recipe: images are then equal work
@@ -120,18 +124,24 @@ def ours(
     It takes a seed and returns the validation accuracy and the seconds of each span.
 
     The storage is opened once, as by a worker. The pruner is the command's: it is asked, and a first
-    trial is never stopped.
+    trial is never stopped. The trial claims its part of a budget, and keeps its state, its diagram and its
+    curve, as the command lets it.
     """
-    folder = tempfile.mkdtemp()
+    folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     address = f"sqlite:///{folder}/study.db"
     storage = open_storage(address)
     objectives = Objectives(directions={"accuracy": "maximize"})
+    defaults = shared.configuration("cifar")
+    artifacts = make_artifacts(
+        folder, defaults.dashboard, input_shape=data.input_shape, classes=len(data.classes), say=print
+    )
 
     def run(repeat: int) -> tuple[float, dict[str, float]]:
         # new ones each time: like every network of a search, this one has never been measured
         training = shared.make_training(**recipe)
         study = optuna.create_study(storage=storage, direction="maximize", pruner=training.pruner)
+        keep_budget(study, n_trials=1, deadline=None)
         study.enqueue_trial(task.values)
         objective = Objective(
             space=task.space,
@@ -142,6 +152,10 @@ def ours(
             seed=repeat,
             progress=Silent(),
             stop_reason=lambda: None,
+            kept=make_kept(folder, defaults.checkpoints, training),
+            artifacts=artifacts,
+            lease=defaults.lease,
+            claims=Claims(study),
         )
         ended, seconds = run_trial(study, objective)
         assert ended.value is not None
