@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import pytest
 from conftest import SHORT, compose_config, make_space, run_command
+from optuna.trial import TrialState
 from pages import Page, tables_of_markdown
 from test_statistics import make_trial
 
@@ -372,7 +373,7 @@ def test_texts_of_a_hostile_study_are_words_and_nothing_more(tmp_path: Path) -> 
     assert page.tags["script"] == 3
     assert page.tags["img"] == 1
     assert all(reference.startswith(("#", "data:")) for reference in page.references)
-    drawn = html.read_text().split('id="figures">')[1].split("</script>")[0]
+    drawn = html.read_text().split('id="figures:json">')[1].split("</script>")[0]
     assert "<" not in drawn
     # plotly takes some tags for markup: nor are there any in what it is given
     said = json.dumps(json.loads(drawn)["confusion"])
@@ -383,6 +384,39 @@ def test_texts_of_a_hostile_study_are_words_and_nothing_more(tmp_path: Path) -> 
     assert not any("<" in part.replace("\\<", "") for part in outside)
     assert not any("](" in part.replace("\\](", "") for part in outside)
     assert tables_of_markdown(text)["The best networks"][0][1][-1] == " ".join(HOSTILE.split())
+
+
+def test_report_says_what_inheriting_saved_and_whether_heirs_were_favoured() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(make_trial(0, 0.6, curve={epoch: 0.1 * epoch for epoch in range(1, 7)}))
+    study.add_trial(
+        make_trial(1, 0.7, curve={4: 0.5, 5: 0.6, 6: 0.7}, seconds=(0, 4), inherits=0, likeness=0.9)
+    )
+    study.add_trial(
+        make_trial(2, None, curve={4: 0.1}, state=TrialState.PRUNED, seconds=(0, 2), inherits=0, likeness=0.8)
+    )
+    study.set_user_attr("fresh:0", [0.58, 0.60])
+    study.set_user_attr("fresh:1", [0.61, 0.63])
+    facts = gather(
+        study,
+        objectives=Objectives(directions={"accuracy": "maximize"}),
+        space=make_space(),
+        folder=Path("nowhere"),
+    )
+    page = Page(write_page(describe_study(facts)))
+    heirs, others = page.tables["Weights that were inherited"][0][1:]
+    assert heirs == ["a relative's weights", "2", "6", "4", "3.0 s"]
+    assert others == ["new weights", "1", "0", "6", "1.0 s"]
+    assert "Likeness to the relative: 0.85 on average." in page.text
+    assert (
+        "the 1 heirs among them +8.00 points above what they then reached, and the 1 others +1.00"
+        in page.text
+    )
+
+
+def test_report_without_heirs_has_no_word_on_them(finished: Path) -> None:
+    page, markdown = read(finished)
+    assert "Weights that were inherited" not in {*page.tables, *markdown}
 
 
 def test_diagram_is_an_image_and_no_part_of_the_page() -> None:

@@ -11,7 +11,7 @@ from nas_optuna.report.facts import Facts
 from nas_optuna.report.figures import figures
 from nas_optuna.report.repeat import repeat
 from nas_optuna.report.sections_of_networks import confusion, network
-from nas_optuna.report.sections_of_search import Figures, decisions, foretelling, progress, time
+from nas_optuna.report.sections_of_search import Figures, decisions, foretelling, inheritance, progress, time
 from nas_optuna.report.words import (
     COSTS,
     NOTHING,
@@ -40,6 +40,7 @@ def describe_study(facts: Facts) -> Document:
         confusion(facts),
         progress(facts, drawn),
         foretelling(facts, drawn),
+        inheritance(facts),
         decisions(facts, drawn),
         time(facts, drawn),
         repeat(facts),

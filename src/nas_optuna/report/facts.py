@@ -13,7 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import CURVE, PROMOTES
+from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES
 from nas_optuna.estimation import COSTS, OTHER, PROXIES, SPANS, Objectives
 from nas_optuna.record import CLASS_NAMES, IMAGES, RUNS
 from nas_optuna.results import FINAL, TESTS, Timing, count_executions, group_of, ranking
@@ -45,8 +45,9 @@ class Row:
         why: Why it is infeasible, was stopped other than by the pruner, or failed; empty otherwise.
         counted: Whether it counts against ``n_trials``.
         queued: Whether it was queued, so that no strategy chose it.
-        reused, promotes, retry_of: Numbers of the trials whose value it got, whose stopped training it took
-            up, and that it repeats; None for none.
+        reused, promotes, retry_of, inherits: Numbers of the trials whose value it got, whose stopped training
+            it took up, that it repeats, and whose weights it began with; None for none.
+        likeness: How like its network is to that whose weights it began with, 0 to 1; None for none.
         network, hash: The architecture in a line, and its id; empty where it has none.
         parameters: What the strategy decided.
         proxies: Zero-cost proxies that the trial carries.
@@ -68,6 +69,8 @@ class Row:
     reused: int | None
     promotes: int | None
     retry_of: int | None
+    inherits: int | None
+    likeness: float | None
     network: str
     hash: str
     parameters: Mapping[str, Any]
@@ -245,6 +248,8 @@ def _read(trial: FrozenTrial, objectives: Objectives, clock: _Clock) -> Row:
         reused=attributes.get("reused"),
         promotes=attributes.get(PROMOTES),
         retry_of=attributes.get(RETRY_OF),
+        inherits=attributes.get(INHERITS),
+        likeness=attributes.get(LIKENESS),
         network=attributes.get("network", ""),
         hash=attributes.get("hash", ""),
         parameters=trial.params,

@@ -60,7 +60,7 @@ details { margin: .8rem 0; } summary { cursor: pointer; color: var(--link); }
 # Colours of text and grid follow the page's, now and when the reader's screen turns dark. A figure in a
 # part that is folded away is drawn when that is opened: before, it has no width.
 SCRIPT = """
-const figures = JSON.parse(document.getElementById("figures").textContent);
+const figures = JSON.parse(document.getElementById("figures:json").textContent);
 const narrow = () => window.innerWidth < 640;
 function arrange(layout) {
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name);
@@ -130,7 +130,7 @@ def _scripts(figures: dict[str, go.Figure]) -> str:
         return ""
     drawn = {name: json.loads(figure.to_json()) for name, figure in figures.items()}
     return (
-        f'<script type="application/json" id="figures">{_to_script(drawn)}</script>\n'
+        f'<script type="application/json" id="figures:json">{_to_script(drawn)}</script>\n'
         f"<script>{_plotly()}</script>\n<script>{SCRIPT}</script>\n"
     )
 

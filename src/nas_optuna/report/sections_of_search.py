@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from nas_optuna.report.document import Figure, Part, Section, Table, Text
-from nas_optuna.report.facts import Facts
+from nas_optuna.report.facts import Facts, Row
 from nas_optuna.report.figures_of_time import CUT_OFF, MANY
 from nas_optuna.report.statistics import (
     Agreement,
@@ -113,6 +114,54 @@ def foretelling(facts: Facts, drawn: Figures) -> Section:
 def _agreements(what: str, found: Sequence[Agreement], caption: str) -> Table:
     rows = [(one.name, f"{one.kendall:.3f}", f"{one.spearman:.3f}", str(one.networks)) for one in found]
     return Table((what, "Kendall's tau", "Spearman's rho", "networks"), rows, caption=caption)
+
+
+def inheritance(facts: Facts) -> Section:
+    """What beginning with the weights of others saved, and whether it lifted networks above their worth."""
+    title = "Weights that were inherited"
+    heirs = [row for row in facts.rows if row.inherits is not None]
+    if not heirs:
+        return Section(title, [])
+    others = [row for row in facts.rows if row.inherits is None and row.curve and row.reused is None]
+    rows = [
+        _trainings(name, group)
+        for name, group in (("a relative's weights", heirs), ("new weights", others))
+        if group
+    ]
+    head = ("began with", "networks", "epochs skipped", "epochs trained", "time each")
+    caption = (
+        f"Likeness to the relative: {statistics.mean(row.likeness or 0.0 for row in heirs):.2f} on average."
+    )
+    return Section(title, [Table(head, rows, caption=caption), Text(_bonus(facts), is_quiet=True)])
+
+
+def _trainings(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    curves = [row.curve for row in rows if row.curve]
+    skipped = sum(min(curve) - 1 for curve in curves)
+    trained = sum(max(curve) for curve in curves) - skipped
+    each = statistics.mean(row.seconds or 0.0 for row in rows)
+    return name, f"{len(rows)}", f"{skipped}", f"{trained}", seconds(each)
+
+
+def _bonus(facts: Facts) -> str:
+    """How far above a training with fresh seeds the search judged heirs, and how far others."""
+    above: dict[bool, list[float]] = {True: [], False: []}
+    for number, values in facts.fresh.items():
+        row = facts.rows[number]
+        if row.accuracy is not None and values:
+            above[row.inherits is not None].append(row.accuracy - statistics.mean(values))
+    words = "Trainings with fresh seeds inherit nothing, and decide among the best few. "
+    if not above[True] or not above[False]:
+        return (
+            words
+            + "None of both kinds were compared, so this study does not say whether heirs were favoured."
+        )
+    heirs, others = (statistics.mean(above[kind]) for kind in (True, False))
+    return words + (
+        f"The search had judged the {len(above[True])} heirs among them {100 * heirs:+.2f} points above what "
+        f"they then reached, and the {len(above[False])} others {100 * others:+.2f}: as far as these lie "
+        "apart, heirs rank too high or too low among the others."
+    )
 
 
 def decisions(facts: Facts, drawn: Figures) -> Section:
