@@ -34,16 +34,28 @@ def test_launcher_that_is_serial_is_explained(command: Command, macro_table: Pat
     assert "the budget is spent; trials of this worker: 0" in result.stdout
 
 
+LAUNCHERS = {
+    "joblib": ("hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]),
+    "submitit": ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+    # a cluster of this machine, with a place for each worker however many cores it has
+    "ray": ("hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=4"]),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="needs the extra joblib"
-)
-def test_four_workers_of_joblib_share_a_study(macro_table: Path, tmp_path: Path) -> None:
-    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4", "worker=range(4)")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_four_workers_of_a_launcher_share_a_study(launcher: str, macro_table: Path, tmp_path: Path) -> None:
+    plugin, chosen = LAUNCHERS[launcher]
+    if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        pytest.skip(f"needs the extra {launcher}")
     result = subprocess.run(
-        [sys.executable, "-m", "nas_optuna", *JOBS, f"estimation.table={macro_table}", *launcher],
+        [
+            *(sys.executable, "-m", "nas_optuna", *JOBS, f"estimation.table={macro_table}"),
+            *("worker=range(4)", *chosen),
+        ],
         cwd=tmp_path,
-        env=command_environment() | {"PYTHONWARNINGS": ""},
+        # ray's workers are polite by default: beside other tests they would hardly run
+        env=command_environment() | {"PYTHONWARNINGS": "", "RAY_worker_niceness": "0"},
         capture_output=True,
         text=True,
         timeout=240,
