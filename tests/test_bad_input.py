@@ -54,6 +54,10 @@ def test_unknown_key_is_named(command: Command) -> None:
     assert "n_trails" in refuse_in_one_line(command, *SHORT, "n_trails=3")
 
 
+def test_flags_that_do_not_go_together_are_named(command: Command) -> None:
+    assert "--multirun, --cfg" in refuse_in_one_line(command, "--multirun", "--cfg", "job")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

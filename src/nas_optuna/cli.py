@@ -226,7 +226,8 @@ def _main(task: Callable[[], object]) -> None:
     try:
         task()
         sys.exit(_exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
+    # of Hydra's, a ValueError says that two of its flags do not go together
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         if _composed:
             raise
         sys.stderr.write(f"error: {_in_one_line(error)}\n")
