@@ -64,6 +64,17 @@ def test_benchmark_of_a_search_tests_both_sides(tiny_cifar: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_benchmark_of_storages_lets_workers_share_a_study(macro_table: Path) -> None:
+    short = ("--seconds", "1", "--window", "6", "--workers", "2", "--storages", "sqlite,journal")
+    figures = run_script("benchmark_storages.py", "--table", str(macro_table), *short)
+    for storage in ("sqlite", "journal"):
+        found = figures[storage]["2"]
+        assert found["n"] > 0
+        assert 0 < found["training"] <= 1
+        assert found["workers_cpu"] > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["ablation", "epochs"])
 def test_benchmark_of_the_recipe_trains_every_variant(tiny_cifar: Path, tmp_path: Path, part: str) -> None:
     short = ("--images", "600", "--seeds", "1", "--accuracy", "0.5", "--cache", str(tmp_path / "cache"))
