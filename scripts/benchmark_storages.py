@@ -19,8 +19,8 @@ Columns, over `--window` seconds, after twice `--seconds` for the workers to fal
 - `to the next`: milliseconds from the end of a training until that worker's next one begins, median and 95th
   percentile; `a report`: of one report and the pruner's answer;
 - `workers' CPU` and `server's CPU`: milliseconds of a core that a trial takes, in the processes of the
-  workers and everywhere else on the machine. A server whose workers are elsewhere bears as many trials a
-  second as it has such milliseconds.
+  workers and everywhere else on the machine. Where a trial takes 100 of the server's, a server of four cores
+  whose workers are elsewhere bears 40 trials a second.
 
 Let nothing else run. The last line is one JSON object.
 """
@@ -51,6 +51,7 @@ import optuna
 import psutil
 import shared
 from hydra import compose, initialize_config_module
+from simulated import RECORDS, Training
 
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.join import Joined
@@ -142,30 +143,27 @@ def measure(crowds: Sequence[Crowd], workers: int, *, settle: float, window: flo
     ended, after = time.monotonic(), processor_seconds(crowds)
     for crowd in crowds:
         crowd.connection.send("end")
-    trainings = [training for crowd in crowds for training in crowd.connection.recv()]
-    inside = [training for training in trainings if begun <= training[0] < ended]
+    trainings: list[Training] = [training for crowd in crowds for training in crowd.connection.recv()]
+    inside = [training for training in trainings if begun <= training.ended < ended]
     if not inside:
         return {"failed": "no training ended"}
     count, seconds = len(inside), ended - begun
-    gaps = [gap for _, gap, _, _ in inside]
+    gaps = [training.gap for training in inside]
+    reports = [report for training in inside for report in training.reports]
+    slept = sum(training.slept for training in inside)
     own, everything = (now - then for now, then in zip(after, before, strict=True))
     return {
         "trials": round(count / seconds, 3),
-        "training": round(sum(slept for _, _, slept, _ in inside) / spent(inside), 4),
+        "training": round(slept / (slept + sum(gaps) + sum(reports)), 4),
         "next": round(1e3 * statistics.median(gaps), 1),
         "next_95": round(1e3 * float(np.percentile(gaps, 95)), 1),
-        "report": round(1e3 * statistics.median(one for *_, reports in inside for one in reports), 2),
+        "report": round(1e3 * statistics.median(reports), 2),
         "workers_cpu": round(1e3 * own / count, 1),
         "server_cpu": round(1e3 * max(0.0, everything - own) / count, 1),
         "machine_busy": round(everything / seconds / (os.cpu_count() or 1), 3),
         "n": count,
         "workers": workers,
     }
-
-
-def spent(trainings: Sequence[Any]) -> float:
-    """Seconds of these trainings, and of what lay before each."""
-    return sum(gap + slept + sum(reports) for _, gap, slept, reports in trainings)
 
 
 def processor_seconds(crowds: Sequence[Crowd]) -> tuple[float, float]:
@@ -269,8 +267,6 @@ def be_crowd(
     address: str, study: str, folder: str, count: int, spread: float, connection: Connection
 ) -> None:
     """Entry point of its process."""
-    from simulated import RECORDS
-
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -301,7 +297,7 @@ def be_crowd(
     connection.recv()
     go.set()
     connection.recv()
-    connection.send([(one.ended, one.gap, one.slept, one.reports) for one in list(RECORDS.trainings)])
+    connection.send(list(RECORDS.trainings))
     time.sleep(START_SECONDS)  # until it is killed: nobody needs what it would tidy up
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas_optuna.data import LabelledData
-from nas_optuna.estimation import Fidelity, Table
+from nas_optuna.estimation import Table
 from nas_optuna.space import Architecture, measure_costs
 
 SHAPE, CLASSES = (3, 32, 32), 10  # of the networks in the table
@@ -67,14 +67,12 @@ class SlowTable(Table):
         architecture: Architecture,
         data: LabelledData,
         *,
-        fidelity: Fidelity,
-        seed: int,
         stop: Callable[[], str | None] = lambda: None,
         callbacks: Sequence[Any] = (),
         **rest: Any,
     ) -> Any:
         """See ``Table.fit``."""
-        found = super().fit(architecture, data, fidelity=fidelity, seed=seed, stop=stop, **rest)
+        found = super().fit(architecture, data, stop=stop, **rest)
         if not found.curve:
             return found
         begun, before = time.monotonic(), getattr(RECORDS.of_thread, "ended", None)
@@ -107,7 +105,10 @@ def _macs(architecture: Architecture) -> int:
 
 
 def _sleep(seconds: float, stop: Callable[[], str | None]) -> float:
-    """Wait as a training of so many seconds would, which looks for a reason to stop now and then."""
+    """Wait as a training of so many seconds would, which looks for a reason to stop now and then.
+
+    Nobody is stopped here: it is the look that costs.
+    """
     began = time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))

@@ -74,7 +74,9 @@ def test_script_of_completion_is_printed_alone(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, completion.SCRIPT)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="the completion is a script for bash, which Windows lacks"
+)
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
@@ -95,7 +97,9 @@ def test_bash_completes(typed: str, expected: list[str], tmp_path: Path) -> None
     assert complete(f"{sys.executable} {typed}", tmp_path) == expected
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="the completion is a script for bash, which Windows lacks"
+)
 def test_bash_completes_the_project_s_script_without_running_it(tmp_path: Path) -> None:
     assert complete("scripts/run strategy=ra", tmp_path) == []
     assert not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ LAUNCHERS = {
 def test_four_workers_of_a_launcher_share_a_study(launcher: str, macro_table: Path, tmp_path: Path) -> None:
     plugin, chosen = LAUNCHERS[launcher]
     if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        pytest.skip(f"needs the extra {launcher}")
+        pytest.skip(f"Hydra's plugin is not installed: pip install 'nas-optuna[{launcher}]'")
     result = subprocess.run(
         [
             *(sys.executable, "-m", "nas_optuna", *JOBS, f"estimation.table={macro_table}"),

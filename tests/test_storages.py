@@ -194,7 +194,10 @@ def test_torn_end_of_a_journal_is_cut_off(tmp_path: Path) -> None:
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files stands for a full disk")
+@pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="a limit on the size of files stands for a full disk, and Windows has no such limit",
+)
 def test_journal_on_a_full_disk_waits_for_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import resource
 

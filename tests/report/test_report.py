@@ -409,7 +409,7 @@ def test_report_says_what_inheriting_saved_and_whether_heirs_were_favoured() -> 
     assert others == ["new weights", "1", "0", "6", "1.0 s"]
     assert "Likeness to the relative: 0.85 on average." in page.text
     assert (
-        "the 1 heirs among them +8.00 points above what they then reached, and the 1 others +1.00"
+        "heirs among them (1) +8.00 points above what they then reached, and the others (1) +1.00"
         in page.text
     )
 

@@ -123,11 +123,8 @@ def inheritance(facts: Facts) -> Section:
     if not heirs:
         return Section(title, [])
     others = [row for row in facts.rows if row.inherits is None and row.curve and row.reused is None]
-    rows = [
-        _trainings(name, group)
-        for name, group in (("a relative's weights", heirs), ("new weights", others))
-        if group
-    ]
+    kinds = {"a relative's weights": heirs, "new weights": others}
+    rows = [_trainings(name, group) for name, group in kinds.items() if group]
     head = ("began with", "networks", "epochs skipped", "epochs trained", "time each")
     caption = (
         f"Likeness to the relative: {statistics.mean(row.likeness or 0.0 for row in heirs):.2f} on average."
@@ -152,14 +149,11 @@ def _bonus(facts: Facts) -> str:
             above[row.inherits is not None].append(row.accuracy - statistics.mean(values))
     words = "Trainings with fresh seeds inherit nothing, and decide among the best few. "
     if not above[True] or not above[False]:
-        return (
-            words
-            + "None of both kinds were compared, so this study does not say whether heirs were favoured."
-        )
+        return words + "Only one kind was compared, so this study does not say whether heirs were favoured."
     heirs, others = (statistics.mean(above[kind]) for kind in (True, False))
     return words + (
-        f"The search had judged the {len(above[True])} heirs among them {100 * heirs:+.2f} points above what "
-        f"they then reached, and the {len(above[False])} others {100 * others:+.2f}: as far as these lie "
+        f"The search had judged heirs among them ({len(above[True])}) {100 * heirs:+.2f} points above what "
+        f"they then reached, and the others ({len(above[False])}) {100 * others:+.2f}: as far as these lie "
         "apart, heirs rank too high or too low among the others."
     )
 
