@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from commands import Interpreter
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from PIL import Image
@@ -135,14 +136,14 @@ def run_command(
     module: str, *overrides: str, folder: Path, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m module`` in a folder, with warnings as errors and without a network."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *overrides],
-        cwd=folder,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    environment = command_environment()
+    return _interpreter().run(module, *overrides, folder=folder, environment=environment, timeout=timeout)
+
+
+@functools.cache
+def _interpreter() -> Interpreter:
+    """One for all tests of this process."""
+    return Interpreter(command_environment())
 
 
 def command_environment() -> dict[str, str]:

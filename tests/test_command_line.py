@@ -12,7 +12,7 @@ import pytest
 from conftest import command_environment, compose_config, run_command
 from omegaconf import OmegaConf
 
-from nas_optuna import completion
+from nas_optuna import cli, completion
 
 CONF = Path(str(nas_optuna.conf.__file__)).parent
 SETTINGS = {
@@ -21,6 +21,9 @@ SETTINGS = {
     "nas_optuna.train": "train",
     "nas_optuna.export": "export",
 }
+needs_bash = pytest.mark.skipif(
+    sys.platform == "win32", reason="the completion is a script for bash, which Windows lacks"
+)
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
@@ -74,9 +77,7 @@ def test_script_of_completion_is_printed_alone(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, completion.SCRIPT)
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="the completion is a script for bash, which Windows lacks"
-)
+@needs_bash
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
@@ -97,15 +98,20 @@ def test_bash_completes(typed: str, expected: list[str], tmp_path: Path) -> None
     assert complete(f"{sys.executable} {typed}", tmp_path) == expected
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="the completion is a script for bash, which Windows lacks"
-)
+@needs_bash
 def test_bash_completes_the_project_s_script_without_running_it(tmp_path: Path) -> None:
     assert complete("scripts/run strategy=ra", tmp_path) == []
     assert not list(tmp_path.iterdir())
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "scripts").mkdir()
     assert complete("scripts/run strategy=ra", tmp_path) == ["random"]
+
+
+@needs_bash
+def test_bash_does_not_wait_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
+    for command in cli.COMMANDS:
+        assert complete(f"{sys.executable} -m {command} s", tmp_path), command
 
 
 def complete(line: str, folder: Path) -> list[str]:

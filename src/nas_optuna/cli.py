@@ -217,6 +217,19 @@ def doctor_main() -> None:
     _main(_examine)
 
 
+COMMANDS = {
+    "nas_optuna": main,
+    "nas_optuna.dashboard": dashboard_main,
+    "nas_optuna.doctor": doctor_main,
+    "nas_optuna.export": export_main,
+    "nas_optuna.report": report_main,
+    "nas_optuna.serve": serve_main,
+    "nas_optuna.space": survey_main,
+    "nas_optuna.train": train_main,
+    "nas_optuna.worker": worker_main,
+}
+
+
 def _main(task: Callable[[], object]) -> None:
     if completion.is_asked(sys.argv[1:]):
         sys.stdout.write(completion.SCRIPT)

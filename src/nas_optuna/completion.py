@@ -1,7 +1,12 @@
-"""Completion of commands in bash: groups, choices and keys, as Hydra knows them."""
+"""Completion of commands in bash: groups, choices and keys, as Hydra knows them.
+
+``python -m nas_optuna.completion COMMAND -sc query=bash`` asks for them without importing what the command
+itself needs, which takes seconds.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 FLAGS = ("-sc", "--shell-completion")
@@ -11,15 +16,15 @@ INSTALL = "install=bash"
 # itself, because bash takes = and : for ends of words.
 SCRIPT = r"""# nas_optuna: completion of groups, choices and keys
 _nas_optuna_complete() {
-    local line="${COMP_LINE:0:COMP_POINT}" words typed program choices whole word before
+    local line="${COMP_LINE:0:COMP_POINT}" words typed python command choices whole word before
     read -ra words <<< "$line"
     COMPREPLY=()
     case "${words[0]}" in
         scripts/run | ./scripts/run)
             # not the script itself: it would install what is missing
-            typed="${words[0]}" program="${words[0]%/*}/../.venv/bin/python -m nas_optuna" ;;
+            typed="${words[0]}" python="${words[0]%/*}/../.venv/bin/python" command=nas_optuna ;;
         *)
-            typed="${words[0]} -m ${words[2]}" program="$typed"
+            typed="${words[0]} -m ${words[2]}" python="${words[0]}" command="${words[2]}"
             [[ "${words[1]}" == -m ]] || return
             case "${words[2]}" in
                 nas_optuna | nas_optuna.*) ;;
@@ -27,7 +32,8 @@ _nas_optuna_complete() {
             esac ;;
     esac
     [[ "$line" == "$typed "* ]] || return
-    choices=$(COMP_LINE="nas_optuna ${line#"$typed "}" $program -sc query=bash 2> /dev/null)
+    choices=$(COMP_LINE="nas_optuna ${line#"$typed "}" \
+        "$python" -m nas_optuna.completion "$command" -sc query=bash 2> /dev/null)
     word="${line##* }"
     whole=($(compgen -W "$choices" -- "$word"))
     before="${word%"${word##*[=:]}"}"
@@ -42,3 +48,16 @@ complete -o default -F _nas_optuna_complete python python3 scripts/run ./scripts
 def is_asked(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for the script."""
     return len(arguments) == 2 and arguments[0] in FLAGS and arguments[1] == INSTALL
+
+
+def main() -> None:
+    """Answer what bash asks of a command; one that takes no settings of Hydra's has no answer."""
+    from nas_optuna import cli
+
+    command = sys.argv.pop(1)
+    if command in cli.COMMANDS:
+        cli.COMMANDS[command]()
+
+
+if __name__ == "__main__":
+    main()
