@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import optuna
@@ -18,11 +19,15 @@ import torch
 from commands import Interpreter
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
+from optuna.trial import FrozenTrial
 from PIL import Image
 
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Training
+from nas_optuna.member import run_trial
+from nas_optuna.objective import Objective
 from nas_optuna.space import LAYERS, Stages
+from nas_optuna.study import read_trials
 
 # the shortest search that still does everything
 SHORT = (
@@ -116,6 +121,12 @@ def make_training(**changes: object) -> Training:
     return Training(**(settings | changes))
 
 
+def judge_next(study: optuna.Study, objective: Objective) -> FrozenTrial:
+    """Run a trial as a worker does; as it ended."""
+    number, _ = run_trial(study, objective, read_trials(study))
+    return study.trials[number]
+
+
 def compose_config(*overrides: str, name: str = "config") -> DictConfig:
     """The configuration that a command line with these overrides gives."""
     with initialize_config_module("nas_optuna.conf", version_base="1.3"):
@@ -133,10 +144,14 @@ def command(tmp_path: Path) -> Command:
 
 
 def run_command(
-    module: str, *overrides: str, folder: Path, timeout: float = 120
+    module: str,
+    *overrides: str,
+    folder: Path,
+    timeout: float = 120,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m module`` in a folder, with warnings as errors and without a network."""
-    environment = command_environment()
+    environment = {**command_environment(), **variables}
     return _interpreter().run(module, *overrides, folder=folder, environment=environment, timeout=timeout)
 
 

@@ -94,12 +94,12 @@ def test_who_holds_a_part_is_not_overtaken_by_an_older_trial() -> None:
 def test_process_asks_for_no_network_beyond_the_budget() -> None:
     study = make_study(2)
     claims = Claims(study)
-    assert claims.may_ask() is True
+    assert claims.may_ask(study.trials) is True
     first, second = study.ask(), study.ask()
-    assert claims.may_ask() is None
+    assert claims.may_ask(study.trials) is None
     study.tell(first, 0.5)
     study.tell(second, 0.5)
-    assert claims.may_ask() is False
+    assert claims.may_ask(study.trials) is False
 
 
 def test_what_costs_nothing_is_not_counted() -> None:
@@ -107,7 +107,7 @@ def test_what_costs_nothing_is_not_counted() -> None:
     for attributes in ({"untrained": True}, {PROMOTES: 0}):
         study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs=attributes))
     study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
-    assert Claims(study).may_ask() is True
+    assert Claims(study).may_ask(study.trials) is True
 
 
 def test_what_was_cut_off_keeps_its_part_of_the_budget() -> None:
@@ -120,9 +120,9 @@ def test_what_was_cut_off_keeps_its_part_of_the_budget() -> None:
     # not yet queued again
     assert claims.claim(fresh, stop=never) == SPENT
     study.tell(fresh, state=TrialState.FAIL)
-    assert claims.may_ask() is None
+    assert claims.may_ask(study.trials) is None
     requeue(study, study.trials[0])
-    assert claims.may_ask() is True
+    assert claims.may_ask(study.trials) is True
     retry, late = study.ask(), study.ask()
     assert claims.claim(late, stop=never) == SPENT
     assert claims.claim(retry, stop=never) is None
@@ -138,7 +138,7 @@ claims = Claims(study)
 print("ready", flush=True)
 input()
 # as if each had asked before it could see the others
-while claims.may_ask() is not False:
+while claims.may_ask(study.trials) is not False:
     trial = study.ask()
     if claims.claim(trial, stop=lambda: None) is None:
         time.sleep(0.02 * random.random())

@@ -63,8 +63,14 @@ def test_space_has_stable_names(space: str) -> None:
     assert len({tuple(trial.distributions.items()) for trial in study.trials}) == 1
 
 
+DEFAULT_STRATEGY = "auto"
 SEARCHES = [
-    (strategy, objective)
+    # all of them measure latency in the same way
+    pytest.param(
+        strategy,
+        objective,
+        marks=[pytest.mark.slow] * (objective == "accuracy_latency" and strategy != DEFAULT_STRATEGY),
+    )
     for strategy in names("strategy")
     for objective in names("objective")
     # it has one objective, and says so: tests/test_bad_input.py
@@ -77,7 +83,7 @@ def test_every_strategy_searches_with_every_objective(
     strategy: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # so that five trials are enough to see more than its random beginning
+    # so that four trials are enough to see more than its random beginning
     settings = compose_config(f"strategy={strategy}").strategy
     early = [
         f"strategy.{name}=2"
@@ -95,14 +101,15 @@ def test_every_strategy_searches_with_every_objective(
             "objective.latency.form=eager",
             "objective.latency.seconds=0.02",
             "estimation.data_share=0.2",
-            "n_trials=5",
+            "dashboard=false",
+            "n_trials=4",
             "final.finalists=1",
             *early,
         )
     )
     study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
     assert not study.get_trials(states=(optuna.trial.TrialState.FAIL,))
-    assert sum("untrained" not in trial.user_attrs for trial in study.trials) == 5
+    assert sum("untrained" not in trial.user_attrs for trial in study.trials) == 4
 
 
 # a table's curves are its own: tests/estimation/test_table.py
@@ -118,6 +125,7 @@ def test_every_estimation_searches_and_reports_curves(
             "strategy=random",
             "estimation.epochs=3",
             "estimation.data_share=0.2",
+            "dashboard=false",
             "n_trials=16",
             "final.finalists=1",
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import SHORT, compose_config, make_space, make_training
+from conftest import SHORT, compose_config, judge_next, make_space, make_training
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import INHERITS, LIKENESS
@@ -15,7 +15,6 @@ from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Objectives
 from nas_optuna.heirs import MOST, Heirs
 from nas_optuna.kept import Kept
-from nas_optuna.member import run_trial
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.results import Display
 from nas_optuna.search import search
@@ -60,7 +59,7 @@ def judge(study: optuna.Study, objective: Objective, *, layer: str, **values: in
     layers = dict.fromkeys(layer_names(), layer)
     depths = {"stage1.depth": 1, "stage2.depth": 1}
     study.enqueue_trial(layers | depths | values)
-    return run_trial(study, objective)[0]
+    return judge_next(study, objective)
 
 
 def layer_names() -> list[str]:
@@ -130,7 +129,7 @@ def test_interrupted_heir_goes_on_as_if_it_had_not_been(
     assert interrupted.state == TrialState.FAIL
     requeue(study, interrupted)
     objective.stop_reason = lambda: None
-    resumed, _ = run_trial(study, objective)
+    resumed = judge_next(study, objective)
     assert resumed.value == through.trials[1].value
     assert resumed.intermediate_values == through.trials[1].intermediate_values
     assert resumed.user_attrs[INHERITS] == 0
@@ -149,7 +148,7 @@ def told(study: optuna.Study, folder: Path, values: list[float]) -> None:
 def test_the_weights_of_the_best_are_kept(heirs: Heirs, tmp_path: Path) -> None:
     study, folder = make_study(), tmp_path / "weights"
     told(study, folder, [index / 100 for index in range(MOST + 3)])
-    heirs.tidy(study)
+    heirs.tidy(study, study.trials)
     assert {int(path.stem) for path in folder.iterdir()} == set(range(3, MOST + 3))
 
 
@@ -158,10 +157,10 @@ def test_the_weights_of_what_failed_go(heirs: Heirs, tmp_path: Path) -> None:
     told(study, folder, [0.5])
     trial = study.ask()
     (folder / "1.safetensors").write_bytes(b"weights")
-    heirs.tidy(study)
+    heirs.tidy(study, study.trials)
     assert len(list(folder.iterdir())) == 2  # of a running trial they stay
     study.tell(trial, state=TrialState.FAIL)
-    heirs.tidy(study)
+    heirs.tidy(study, study.trials)
     assert [path.stem for path in folder.iterdir()] == ["0"]
 
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
+from conftest import make_training
+
+from nas_optuna.data import Digits
+from nas_optuna.estimation import Fidelity
 from nas_optuna.interrupt import Interrupt
+from nas_optuna.space import Architecture, Block, Stem
 
 SLOW_TO_END = """
 import time
@@ -41,34 +46,16 @@ def test_ctrl_c_is_python_s_own_again_after_an_undisturbed_search() -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
-TRAINS = """
-import os, signal
-from conftest import make_training
-from nas_optuna.data import Digits
-from nas_optuna.estimation import Fidelity
-from nas_optuna.interrupt import Interrupt
-from nas_optuna.space import Architecture, Block, Stem
-
-data = Digits()
-data.prepare()
-with Interrupt() as interrupt:
+def test_sigterm_stops_a_training_in_order(digits: Digits) -> None:
+    # Lightning would end the process
     left = iter([None] * 30)
+    with Interrupt() as interrupt:
 
-    def stop():
-        if next(left, "over") == "over" and not interrupt.requested:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return "stopped" if interrupt.requested else None
+        def stop() -> str | None:
+            if next(left, "over") == "over" and not interrupt.requested:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return "stopped" if interrupt.requested else None
 
-    network = Architecture(Stem(8), (Block("conv", 8, 2),))
-    module = make_training().fit(network, data, fidelity=Fidelity(50), seed=0, stop=stop)
-print(module.stopped)
-"""
-
-
-def test_sigterm_stops_a_training_in_order() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", TRAINS], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    # Lightning would have ended the process
-    assert result.stdout.splitlines()[-1:] == ["stopped"]
+        network = Architecture(Stem(8), (Block("conv", 8, 2),))
+        module = make_training().fit(network, digits, fidelity=Fidelity(50), seed=0, stop=stop)
+    assert module.stopped == "stopped"

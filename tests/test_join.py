@@ -21,7 +21,7 @@ from nas_optuna.interrupt import Interrupt
 from nas_optuna.join import join
 from nas_optuna.search import Search, search
 from nas_optuna.storages import open_storage
-from nas_optuna.study import CONFIGURATION, is_counted, keep_budget, trained_trials
+from nas_optuna.study import CONFIGURATION, count_trained, is_counted, keep_budget
 
 ADDRESS = "sqlite:///runs/study/study.db"
 
@@ -176,7 +176,7 @@ def test_worker_that_is_asked_to_end_hands_its_trial_back_within_seconds(
     assert "Traceback" not in errors
     ended, queued = long_study.trials
     assert (ended.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
-    assert trained_trials(long_study) == 0
+    assert count_trained(long_study.trials) == 0
 
 
 @pytest.mark.slow

@@ -6,22 +6,22 @@ import os
 import platform
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import torch
-from conftest import SHORT, compose_config, make_space, make_training
+from conftest import SHORT, compose_config, judge_next, make_space, make_training
 from optuna.trial import TrialState
 
 from nas_optuna.attributes import PROMOTES
 from nas_optuna.data import Digits
 from nas_optuna.estimation import CurvePruner, Fidelity, Objectives
 from nas_optuna.kept import Kept
-from nas_optuna.member import run_trial
 from nas_optuna.objective import INTERRUPTED, Objective
 from nas_optuna.results import Display
 from nas_optuna.search import search
-from nas_optuna.study import RETRY_OF, Budget, requeue, sweep_dead, trained_trials
+from nas_optuna.study import RETRY_OF, Budget, count_trained, requeue, sweep_dead
 
 EPOCHS = 4
 ACCURACY = Objectives(directions={"accuracy": "maximize"})
@@ -33,7 +33,7 @@ class StopsOnce(CurvePruner):
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         return trial.number == 1 and len(trial.intermediate_values) == 2
 
-    def promotes(self, study: optuna.Study, among: Collection[int]) -> int | None:
+    def promotes(self, study: optuna.Study, among: Collection[int], **trials: Any) -> int | None:
         return next(iter(among), None)
 
 
@@ -67,7 +67,7 @@ def through(digits: Digits) -> optuna.Study:
     """Two trials that nothing stops."""
     study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, None)
     for _ in range(2):
-        run_trial(study, objective)
+        judge_next(study, objective)
     return study
 
 
@@ -76,7 +76,7 @@ def test_stopped_training_that_is_taken_up_ends_as_one_that_ran_through(
 ) -> None:
     study, objective = make_study(StopsOnce()), make_objective(digits, kept)
     for _ in range(3):
-        run_trial(study, objective)
+        judge_next(study, objective)
     _, stopped, resumed = study.trials
     assert stopped.state == TrialState.PRUNED
     assert resumed.state == TrialState.COMPLETE
@@ -86,7 +86,7 @@ def test_stopped_training_that_is_taken_up_ends_as_one_that_ran_through(
     assert resumed.intermediate_values == through.trials[1].intermediate_values
     assert resumed.value == through.trials[1].value
     # one network was trained, not two
-    assert trained_trials(study) == 2
+    assert count_trained(study.trials) == 2
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
@@ -95,17 +95,17 @@ def test_cut_off_training_is_taken_up_by_its_retry(
 ) -> None:
     monkeypatch.setattr("nas_optuna.kept.SECONDS", 0.0)
     study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, kept)
-    run_trial(study, objective)
+    judge_next(study, objective)
 
     def within_the_third_epoch() -> str | None:
         return INTERRUPTED if len(study.trials[1].intermediate_values) == 2 else None
 
     objective.stop_reason = within_the_third_epoch
-    interrupted, _ = run_trial(study, objective)
+    interrupted = judge_next(study, objective)
     assert interrupted.state == TrialState.FAIL
     requeue(study, interrupted)
     objective.stop_reason = lambda: None
-    resumed, _ = run_trial(study, objective)
+    resumed = judge_next(study, objective)
     assert resumed.user_attrs[RETRY_OF] == 1
     assert resumed.user_attrs["seed"] == interrupted.user_attrs["seed"]
     assert resumed.value == through.trials[1].value
@@ -116,16 +116,16 @@ def test_cut_off_training_is_taken_up_where_its_first_retry_died_at_once(
 ) -> None:
     monkeypatch.setattr("nas_optuna.kept.SECONDS", 0.0)
     study, objective = make_study(optuna.pruners.NopPruner()), make_objective(digits, kept)
-    run_trial(study, objective)
+    judge_next(study, objective)
     objective.stop_reason = lambda: INTERRUPTED if len(study.trials[1].intermediate_values) == 2 else None
-    interrupted, _ = run_trial(study, objective)
+    interrupted = judge_next(study, objective)
     requeue(study, interrupted)
     # it had come to its network, and no further
     study.ask().set_user_attr("worker", f"{platform.node()}:{dead_process()}")
     assert sweep_dead(study) == [2]
-    kept.tidy(study)
+    kept.tidy(study, study.trials)
     objective.stop_reason = lambda: None
-    resumed, _ = run_trial(study, objective)
+    resumed = judge_next(study, objective)
     assert resumed.params == interrupted.params
     assert resumed.user_attrs["seed"] == interrupted.user_attrs["seed"]
     assert resumed.value == through.trials[1].value
@@ -142,14 +142,14 @@ def test_training_of_a_process_that_was_taken_for_dead_stops(digits: Digits, kep
             study.tell(0, state=TrialState.FAIL)
 
     objective.stop_reason = another_one_ends_it
-    ended, _ = run_trial(study, objective)
+    ended = judge_next(study, objective)
     assert ended.state == TrialState.FAIL
     assert "error" not in ended.user_attrs
     assert len(ended.intermediate_values) < 2000
     # the next one is judged as if nothing had been
     objective.stop_reason = lambda: None
     objective.fidelity = Fidelity(1)
-    assert run_trial(study, objective)[0].state == TrialState.COMPLETE
+    assert judge_next(study, objective).state == TrialState.COMPLETE
 
 
 def test_training_whose_state_is_damaged_begins_anew_with_its_seed(
@@ -157,9 +157,9 @@ def test_training_whose_state_is_damaged_begins_anew_with_its_seed(
 ) -> None:
     study, objective = make_study(StopsOnce()), make_objective(digits, kept)
     for _ in range(2):
-        run_trial(study, objective)
+        judge_next(study, objective)
     (tmp_path / "checkpoints" / "trial-1.pt").write_bytes(b"torn")
-    resumed, _ = run_trial(study, objective)
+    resumed = judge_next(study, objective)
     assert resumed.intermediate_values == through.trials[1].intermediate_values
 
 
@@ -177,22 +177,22 @@ def stopped_study(kept: Kept, folder: Path, values: list[float]) -> optuna.Study
 
 def test_the_best_of_what_was_stopped_is_kept(kept: Kept, tmp_path: Path) -> None:
     study = stopped_study(kept, tmp_path / "checkpoints", [0.5, 0.1, 0.4, 0.2, 0.3])
-    kept.tidy(study)
-    assert [trial.number for trial in kept.stopped(study)] == [0, 2, 4]
+    kept.tidy(study, study.trials)
+    assert [trial.number for trial in kept.stopped(study.trials)] == [0, 2, 4]
 
 
 def test_nothing_is_kept_of_what_no_pruner_takes_up(kept: Kept, tmp_path: Path) -> None:
     study = stopped_study(kept, tmp_path / "checkpoints", [0.5, 0.1])
     study.pruner = optuna.pruners.MedianPruner()
-    kept.tidy(study)
-    assert kept.stopped(study) == []
+    kept.tidy(study, study.trials)
+    assert kept.stopped(study.trials) == []
 
 
 def test_states_that_another_study_left_are_not_looked_at(kept: Kept, tmp_path: Path) -> None:
     study = stopped_study(kept, tmp_path / "checkpoints", [0.5])
     (tmp_path / "checkpoints" / "trial-7.pt").write_bytes(b"state")
-    kept.tidy(study)
-    assert [trial.number for trial in kept.stopped(study)] == [0]
+    kept.tidy(study, study.trials)
+    assert [trial.number for trial in kept.stopped(study.trials)] == [0]
 
 
 def test_of_several_processes_one_takes_a_training_up(kept: Kept, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_retry_of_one_that_took_another_up_costs_no_budget_either() -> None:
     sweep_dead(study)
     study.ask()
     assert study.trials[1].user_attrs == {PROMOTES: 0, RETRY_OF: 0}
-    assert trained_trials(study) == 0
+    assert count_trained(study.trials) == 0
 
 
 def dead_process() -> int:
@@ -258,5 +258,5 @@ def test_search_ends_without_states(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     search(compose_config(*SHORT, "estimation.epochs=3", "estimation.data_share=0.2", "n_trials=12"))
     study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
     assert study.get_trials(states=(TrialState.PRUNED,))
-    assert trained_trials(study) == 12
+    assert count_trained(study.trials) == 12
     assert not (tmp_path / "runs" / "study" / "checkpoints").exists()

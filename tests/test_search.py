@@ -25,7 +25,7 @@ from nas_optuna.interrupt import Interrupt
 from nas_optuna.objective import OUT_OF_TIME
 from nas_optuna.search import Search, search
 from nas_optuna.space import Architecture
-from nas_optuna.study import derive_seed, trained_trials
+from nas_optuna.study import count_trained, derive_seed
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -401,19 +401,26 @@ def test_search_without_a_finished_network_may_use_all_of_the_time(
     assert reasons == [(True, None), (False, None), (False, OUT_OF_TIME)]
 
 
+@pytest.fixture(scope="module")
+def timed_search(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """One that has a thousand seconds, a tenth of which may go into the comparison."""
+    folder = tmp_path_factory.mktemp("timed")
+    free = ("timeout=1000", "final.finalists=3", "final.seeds=null", f"study_dir={folder}")
+    return Search(compose_config(*SHORT, *free), Interrupt())
+
+
 @pytest.mark.parametrize(
     ("full_seconds", "comparison"), [(1, (3, 5)), (10, (3, 3)), (40, (2, 1)), (60, (1, 0)), (None, (3, 2))]
 )
 def test_comparison_is_what_its_part_of_the_time_affords(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_seconds: float | None, comparison: tuple[int, int]
+    timed_search: Search,
+    monkeypatch: pytest.MonkeyPatch,
+    full_seconds: float | None,
+    comparison: tuple[int, int],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    free = ("timeout=1000", "final.finalists=3", "final.seeds=null")
-    run = Search(compose_config(*SHORT, *free), Interrupt())
-    plan = dataclasses.replace(run._parts.plan, full_seconds=full_seconds)
-    run._parts = dataclasses.replace(run._parts, plan=plan)
-    # a tenth of the timeout: a hundred seconds
-    assert run._comparison(best=[finished(reused=0)] * 7) == comparison
+    plan = dataclasses.replace(timed_search._parts.plan, full_seconds=full_seconds)
+    monkeypatch.setattr(timed_search, "_parts", dataclasses.replace(timed_search._parts, plan=plan))
+    assert timed_search._comparison(best=[finished(reused=0)] * 7) == comparison
 
 
 def finished(*, seconds: float = 1.0, **attributes: int) -> optuna.trial.FrozenTrial:
@@ -451,6 +458,6 @@ def test_default_job_finds_a_good_network(command: Command, tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     said = summary(tmp_path / "runs" / NAME)
     # what was stopped and taken up again counts once
-    assert trained_trials(load_study(tmp_path / "runs" / NAME, NAME)) == 30
+    assert count_trained(load_study(tmp_path / "runs" / NAME, NAME).trials) == 30
     assert said["trials"]["pruned"] > 0
     assert said["test"]["accuracy"] >= 0.97

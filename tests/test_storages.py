@@ -110,14 +110,12 @@ def test_password_is_hidden(address: str) -> None:
 
 
 def test_password_comes_from_the_environment_and_is_neither_printed_nor_kept(tmp_path: Path) -> None:
-    environment = command_environment() | {"STORE": "postgresql://me:secret@127.0.0.1:1/name"}
-    result = subprocess.run(
-        [sys.executable, "-m", "nas_optuna", "+experiment=digits", "storage=${oc.env:STORE}"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    result = run_command(
+        "nas_optuna",
+        "+experiment=digits",
+        "storage=${oc.env:STORE}",
+        folder=tmp_path,
+        variables={"STORE": "postgresql://me:secret@127.0.0.1:1/name"},
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: storage: ")

@@ -15,11 +15,11 @@ from nas_optuna.storages import settle
 from nas_optuna.study import (
     Budget,
     check_same,
+    count_trained,
     derive_seed,
     open_study,
     sweep_dead,
     this_worker,
-    trained_trials,
 )
 
 
@@ -77,7 +77,7 @@ def test_budget_counts_running_and_finished_but_not_failed_or_untrained() -> Non
     ]:
         value = 0.0 if state == TrialState.COMPLETE else None
         study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
-    assert trained_trials(study) == 3
+    assert count_trained(study.trials) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"n_trials": 0}, {"n_trials": 1.5}, {"timeout": -1}, {"timeout": "soon"}])

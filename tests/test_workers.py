@@ -15,6 +15,7 @@ from contextlib import closing
 from multiprocessing import parent_process
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
@@ -27,7 +28,8 @@ from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 from nas_optuna.interrupt import Interrupt
-from nas_optuna.search import Search
+from nas_optuna.patience import Patient
+from nas_optuna.search import Search, search
 
 NAME = "digits-resconv_small-accuracy-auto-curves-seed0"
 TWO = (*SHORT, "workers=2", "n_trials=5", "estimation=full", "study_name=study")
@@ -232,6 +234,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_worker_that_hears_nothing_ends_with_the_search() -> None:
     # the output ends when the last process that holds it does
     subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, check=True, timeout=120)
@@ -311,3 +314,24 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
 def test_impossible_number_of_workers_is_named(asked: object) -> None:
     with pytest.raises(InputError, match=r"^workers: "):
         check_workers(asked)
+
+
+def test_few_looks_at_all_trials_are_enough_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # each look reads anew what runs, for every worker: they are what saturates a storage
+    monkeypatch.chdir(tmp_path)
+    looks, ask = [0], Patient._ask
+
+    def count(self: Patient, name: str, *arguments: Any, **named: Any) -> Any:
+        looks[0] += name == "get_all_trials"
+        return ask(self, name, *arguments, **named)
+
+    monkeypatch.setattr(Patient, "_ask", count)
+    quick = ("dashboard=false", "strategy=random", "estimation.epochs=4", "estimation.data_share=0.2")
+    once = ("checkpoints=0", "final.finalists=1")
+    counts = []
+    for n_trials in (2, 12):
+        looks[0] = 0
+        search(compose_config(*SHORT, *quick, *once, f"n_trials={n_trials}", f"study_dir=runs/{n_trials}"))
+        counts.append(looks[0])
+    # Optuna's own, the budget's, the search's for equal networks, and a few rungs
+    assert counts[1] - counts[0] <= 9 * 10

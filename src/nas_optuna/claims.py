@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import CLAIM, PROMOTES, RETRY_OF
-from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, unqueued
+from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, read_trials, unqueued
 
 ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
 SPENT = "budget spent"
@@ -41,12 +41,15 @@ class Claims:
         found: Mapping[str, Any] = self._study.user_attrs.get(BUDGET_LEFT) or {}
         return {"n_trials": found.get("n_trials"), "deadline": found.get("deadline")}
 
-    def may_ask(self) -> bool | None:
-        """Whether a process may ask for a network; None for not now: it depends on those that run."""
+    def may_ask(self, trials: Sequence[FrozenTrial]) -> bool | None:
+        """Whether a process may ask for a network; None for not now: it depends on those that run.
+
+        Args:
+            trials: All of the study's, as they were read last; ``claim`` reads them anew.
+        """
         limit = self.budget["n_trials"]
         if limit is None:
             return True
-        trials = self._study.get_trials(deepcopy=False)
         ended = sum(_is_spent(trial) for trial in trials if is_counted(trial))
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         if ended >= limit:
@@ -72,9 +75,10 @@ class Claims:
         limit = self.budget["n_trials"]
         if limit is None:
             return None
-        asks = False
+        asks = True
+        trial.set_user_attr(CLAIM, ASKS)
         while True:
-            trials = self._study.get_trials(deepcopy=False)
+            trials = read_trials(self._study)
             others = [other for other in trials if is_counted(other) and other.number != trial.number]
             held = sum(map(_holds, others))
             # whoever waits for one that is queued again would keep it from being tried
@@ -83,10 +87,11 @@ class Claims:
             if asks and held + kept_free + len(asking) < limit:
                 trial.set_user_attr(CLAIM, HOLDS)
                 return None
-            if sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit):
-                return SPENT
-            if reason := stop():
-                return reason
+            is_spent = sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit)
+            if refused := SPENT if is_spent else stop():
+                if asks:
+                    trial.set_user_attr(CLAIM, WITHDREW)
+                return refused
             has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
             if has_room == asks:
                 time.sleep(LOOK_SECONDS)

@@ -83,9 +83,13 @@ class Heirs:
         of = {HASH: network.architecture.hash}
         write_file(self._path(number), safetensors.torch.save(tensors, metadata=of))
 
-    def tidy(self, study: optuna.Study) -> None:
-        """Remove all but the weights of the best: the most accurate, or those on the Pareto front."""
-        trials = study.get_trials(deepcopy=False)
+    def tidy(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        """Remove all but the weights of the best: the most accurate, or those on the Pareto front.
+
+        Args:
+            study: Whose weights they are.
+            trials: All of the study's, as they were read last.
+        """
         kept = [trials[number] for number in self._numbers() if number < len(trials)]
         complete = [trial for trial in kept if trial.state == TrialState.COMPLETE and is_feasible(trial)]
         going = [trial for trial in kept if trial.state.is_finished() and trial not in complete]

@@ -7,12 +7,13 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
 from omegaconf import DictConfig
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.claims import Claims
 from nas_optuna.configuration import make_study_dir, plain
@@ -26,7 +27,7 @@ from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME
 from nas_optuna.reopen import Reopened, open_again, overrides_of
 from nas_optuna.results import Display, front
 from nas_optuna.storages import hide_password, open_storage, path_of, settle
-from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, requeue, sweep_dead
+from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, read_trials, requeue, sweep_dead
 
 FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = 3, 500
 LOOK_SECONDS = 0.5  # between two looks for something to do
@@ -124,14 +125,16 @@ class Joined:
 
     def run(self) -> None:
         """Run trials while there is something to do."""
-        self.display.resume(self._study)
         sweep_dead(self._study)
         remove_temporaries(self._folder)
-        while (answer := self._may_ask()) is not False:
+        trials = read_trials(self._study)
+        self.display.resume(trials)
+        while (answer := self._may_ask(trials)) is not False:
             if answer:
-                self._run_trial()
+                trials = self._run_trial(trials)
             else:
                 time.sleep(LOOK_SECONDS)
+                trials = read_trials(self._study)
         self._leave()
         self.display.say(f"{self._study.study_name}: {self._reason()}; trials of this worker: {self.done}")
 
@@ -145,10 +148,13 @@ class Joined:
         if is_done and self._objective.kept is not None:
             self._objective.kept.clear()
 
-    def _run_trial(self) -> None:
-        trial, _ = run_trial(self._study, self._objective)
+    def _run_trial(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Run one; all trials there are after it."""
+        number, _ = run_trial(self._study, self._objective, trials)
+        after = read_trials(self._study)
+        trial = after[number]
         self.done += 1
-        self.display.resume(self._study, without=trial.number)
+        self.display.resume(after, without=number)
         self.display.ended(trial)
         self._has_found = self._has_found or trial.state == TrialState.COMPLETE
         self._failures = self._failures + 1 if "error" in trial.user_attrs else 0
@@ -156,16 +162,17 @@ class Joined:
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(self._study, trial)
         if self._objective.kept is not None:
-            self._objective.kept.tidy(self._study)
+            self._objective.kept.tidy(self._study, after)
         settle(self._address)
+        return after
 
-    def _may_ask(self) -> bool | None:
+    def _may_ask(self, trials: Sequence[FrozenTrial]) -> bool | None:
         self._sweep()
         # the search may have been given more meanwhile
         self._deadline = self._claims.budget["deadline"]
         if self._interrupt.requested or self._is_time_over() or self.has_failed:
             return False
-        return self._claims.may_ask()
+        return self._claims.may_ask(trials)
 
     def _stop_reason(self) -> str | None:
         self._sweep()

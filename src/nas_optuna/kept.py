@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -37,9 +38,9 @@ class Kept:
         """Where a trial's training is kept; None for nowhere."""
         return Checkpoint(self._path(number), seconds=SECONDS) if self._most else None
 
-    def stopped(self, study: optuna.Study) -> list[FrozenTrial]:
-        """The trials whose training can be taken up."""
-        return [trial for trial in self._trials(study) if _may_go_on(trial)]
+    def stopped(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Of a study's trials those whose training can be taken up."""
+        return [trial for trial in self._with_file(trials) if _may_go_on(trial)]
 
     def claim(self, number: int) -> bool:
         """Make sure that no other process takes a stopped training up; whether it was there."""
@@ -50,10 +51,14 @@ class Kept:
         claimed, plain = self._path(origin, "claimed"), self._path(origin)
         return _rename(claimed, self._path(number)) or _rename(plain, self._path(number))
 
-    def tidy(self, study: optuna.Study) -> None:
-        """Remove what nobody will take up: of stopped trainings all but the furthest and best."""
-        trials = study.get_trials(deepcopy=False)
-        stopped = self.stopped(study)
+    def tidy(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        """Remove what nobody will take up: of stopped trainings all but the furthest and best.
+
+        Args:
+            study: Its pruner says whether these are taken up.
+            trials: All of the study's, as they were read last.
+        """
+        stopped = self.stopped(trials)
         stopped.sort(key=lambda trial: max(trial.intermediate_values.items(), default=(0, 0.0)))
         for trial in stopped[: -self._most or None] if may_promote(study) else stopped:
             self._path(trial.number).unlink(missing_ok=True)
@@ -62,7 +67,7 @@ class Kept:
         lost = unqueued(trials)
         cut_off = {origin.number for trial in [*unfinished, *lost] for origin in origins(trials, trial)}
         cut_off |= {trial.number for trial in lost}
-        for trial in self._trials(study):
+        for trial in self._with_file(trials):
             is_lost = trial.state == TrialState.FAIL and trial.number not in cut_off
             if trial.state == TrialState.COMPLETE or is_lost:
                 self._path(trial.number).unlink(missing_ok=True)
@@ -74,13 +79,10 @@ class Kept:
     def _path(self, number: int, name: str = "trial") -> Path:
         return self._folder / f"{name}-{number}.pt"
 
-    def _trials(self, study: optuna.Study) -> list[FrozenTrial]:
-        """Trials that have a file."""
+    def _with_file(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         names = [re.fullmatch(r"trial-(\d+)\.pt", path.name) for path in self._folder.glob("trial-*.pt")]
-        # after the look at the files: another worker may begin a trial and write its own meanwhile
-        trials = study.get_trials(deepcopy=False)
         numbers = sorted(int(name[1]) for name in names if name)
-        # a study that was deleted may have left more files than the new one has trials
+        # others were begun since, or a study that was deleted has left them
         return [trials[number] for number in numbers if number < len(trials)]
 
 

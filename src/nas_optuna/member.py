@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -33,6 +33,7 @@ from nas_optuna.latency import make_meter
 from nas_optuna.lease import SECONDS as LEASE_SECONDS
 from nas_optuna.objective import INTERRUPTED, Objective, Progress
 from nas_optuna.storages import open_storage
+from nas_optuna.study import read_trials
 
 GRACE_SECONDS = 5.0
 
@@ -56,11 +57,18 @@ class Job:
     threads: int
 
 
-def run_trial(study: optuna.Study, objective: Objective) -> tuple[FrozenTrial, dict[str, float]]:
+def run_trial(
+    study: optuna.Study, objective: Objective, trials: Sequence[FrozenTrial]
+) -> tuple[int, dict[str, float]]:
     """Ask for one network, judge it, tell the study.
 
+    Args:
+        study: Its trials.
+        objective: Judges them.
+        trials: All there are, as they were read last.
+
     Returns:
-        The trial, and the seconds of each span from ask to tell.
+        The trial's number, and the seconds of each span from ask to tell.
     """
     begun: list[optuna.Trial] = []
 
@@ -70,20 +78,16 @@ def run_trial(study: optuna.Study, objective: Objective) -> tuple[FrozenTrial, d
 
     objective.stopwatch.reset()
     objective.stopwatch.start("ask")
-    objective.promote(study)
+    objective.promote(study, trials)
     try:
         # a network and its Trainer refer to one another: only the collector frees them
         study.optimize(judge, n_trials=1, catch=(Exception,), gc_after_trial=True)
     except (ValueError, UpdateFinishedTrialError):
         # another process took this one for dead, and ended its trial
-        if not begun or not _ended(study, begun[0]).state.is_finished():
+        if not begun or not read_trials(study)[begun[0].number].state.is_finished():
             raise
     leave_out_lasting()
-    return _ended(study, begun[0]), objective.stopwatch.lap()
-
-
-def _ended(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
-    return study.get_trials(deepcopy=False)[trial.number]
+    return begun[0].number, objective.stopwatch.lap()
 
 
 def work(job: Job, connection: Connection) -> None:
@@ -103,8 +107,8 @@ def work(job: Job, connection: Connection) -> None:
         while (answer := connection.recv()) is not False:
             if answer is not True:  # came too late: the training had ended
                 continue
-            trial, seconds = run_trial(study, objective)
-            connection.send(("ended", trial.number, seconds))
+            number, seconds = run_trial(study, objective, read_trials(study))
+            connection.send(("ended", number, seconds))
             connection.send(("ready",))
     except (EOFError, BrokenPipeError, StorageGone):
         pass  # the search is gone, or says itself that the storage is
@@ -177,7 +181,7 @@ def build_objective(
     study.pruner = training.pruner
     study.sampler = build_sampler(
         config,
-        existing=len(study.get_trials(deepcopy=False)),
+        existing=len(read_trials(study)),
         worker=worker,
         describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
     )

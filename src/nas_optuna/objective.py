@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
@@ -41,7 +41,7 @@ from nas_optuna.lease import SECONDS, Beat
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import INTERRUPTED as INTERRUPTED
 from nas_optuna.study import OUT_OF_TIME as OUT_OF_TIME
-from nas_optuna.study import derive_seed, is_alive, is_feasible, origins, this_worker
+from nas_optuna.study import derive_seed, is_alive, is_feasible, origins, read_trials, this_worker
 
 DUPLICATES = ("reuse", "retrain", "skip")
 INHERITANCE = {INHERITS, LIKENESS}
@@ -124,15 +124,20 @@ class Objective:
             trial.set_user_attr("traceback", traceback.format_exc())
             raise
 
-    def promote(self, study: optuna.Study) -> None:
-        """Let the next trial take a stopped training up, where that is worth more than a fresh network."""
+    def promote(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        """Let the next trial take a stopped training up, where that is worth more than a fresh network.
+
+        Args:
+            study: Where it is queued.
+            trials: All of the study's, as they were read last.
+        """
         if self.kept is None or not may_promote(study):
             return
-        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if any(trial.state == TrialState.WAITING for trial in trials):
             return
-        stopped = {trial.number: trial for trial in self.kept.stopped(study)}
+        stopped = {trial.number: trial for trial in self.kept.stopped(trials)}
         assert isinstance(study.pruner, CurvePruner)
-        number = study.pruner.promotes(study, stopped.keys())
+        number = study.pruner.promotes(study, stopped.keys(), trials=trials)
         if number is not None and self.kept.claim(number):
             study.enqueue_trial(stopped[number].params, user_attrs={PROMOTES: number})
 
@@ -187,8 +192,8 @@ class Objective:
         """What an earlier equal network says; None where there is none, or it shall be trained again."""
         if self.duplicates == "retrain" or PROMOTES in trial.user_attrs:
             return None
-        self._wait_for_twin(trial, architecture)
-        twins = _twins(trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
+        trials = self._wait_for_twin(trial, architecture)
+        twins = _twins(trials, trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
         if not twins:
             return None
         # the first that was trained to its end, if any was
@@ -205,12 +210,13 @@ class Objective:
         trial.set_constraint("trained", 0.0)
         return tuple(twin.values)
 
-    def _wait_for_twin(self, trial: optuna.Trial, architecture: Architecture) -> None:
-        """Wait while an equal network of an earlier trial is being trained on this machine."""
-        while any(
-            twin.number < trial.number and is_alive(twin)
-            for twin in _twins(trial, architecture, TrialState.RUNNING)
-        ):
+    def _wait_for_twin(self, trial: optuna.Trial, architecture: Architecture) -> list[FrozenTrial]:
+        """Wait while an equal network of an earlier trial is being trained; all trials at the last look."""
+        while True:
+            trials = read_trials(trial.study)
+            twins = _twins(trials, trial, architecture, TrialState.RUNNING)
+            if not any(twin.number < trial.number and is_alive(twin) for twin in twins):
+                return trials
             if reason := self.stop_reason():
                 self._stop(trial, reason)
             time.sleep(WAIT_SECONDS)
@@ -280,7 +286,7 @@ class Objective:
 
     def _begin(self, trial: optuna.Trial) -> tuple[int, Checkpoint | None]:
         """The seed of a trial's training, and where its state is kept; both of the trial it takes up."""
-        before = origins(trial.study.get_trials(deepcopy=False), trial) if self._goes_on(trial) else []
+        before = origins(read_trials(trial.study), trial) if self._goes_on(trial) else []
         if self.kept is not None:
             # what died before it took its origin's state over left it there
             any(self.kept.hand_over(origin.number, trial.number) for origin in before)
@@ -316,7 +322,7 @@ class Objective:
 
     @staticmethod
     def _mean_over_twins(trial: optuna.Trial, architecture: Architecture, accuracy: float) -> float:
-        twins = _twins(trial, architecture, TrialState.COMPLETE)
+        twins = _twins(read_trials(trial.study), trial, architecture, TrialState.COMPLETE)
         trained = [twin.user_attrs["trained"] for twin in twins if "trained" in twin.user_attrs]
         trial.set_user_attr("trained", accuracy)
         trial.set_user_attr("trainings", len(trained) + 1)
@@ -330,13 +336,15 @@ class Objective:
         return self.objectives.values(accuracy=1 / len(self.data.classes), measures=measures)
 
 
-def _twins(trial: optuna.Trial, architecture: Architecture, *states: TrialState) -> list[FrozenTrial]:
+def _twins(
+    trials: Sequence[FrozenTrial], trial: optuna.Trial, architecture: Architecture, *states: TrialState
+) -> list[FrozenTrial]:
     """Other trials of an equal network in these states, judged or being judged."""
-    trials = trial.study.get_trials(deepcopy=False, states=states)
     return [
         twin
         for twin in trials
-        if twin.user_attrs.get("hash") == architecture.hash
+        if twin.state in states
+        and twin.user_attrs.get("hash") == architecture.hash
         and twin.number != trial.number
         and is_feasible(twin)
         # one that ran out of time, or was skipped, says nothing

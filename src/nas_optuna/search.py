@@ -39,13 +39,13 @@ from nas_optuna.results import (
 )
 from nas_optuna.storages import settle
 from nas_optuna.study import (
-    claimed_trials,
+    count_trained,
     is_counted,
     is_feasible,
     is_trained,
+    read_trials,
     requeue,
     sweep_dead,
-    trained_trials,
 )
 
 FAILURES_IN_A_ROW = 3
@@ -118,7 +118,7 @@ class Search:
 
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
-        self.display.resume(self._study)
+        self.display.resume(read_trials(self._study))
         if self._parts.workers == 1:
             self._explore_alone()
         else:
@@ -140,10 +140,13 @@ class Search:
         limit = self._parts.budget.n_trials
         if limit is None:
             return True
-        claimed = trained_trials(self._study) + asking
+        trials = read_trials(self._study)
+        claimed = count_trained(trials) + asking
         if claimed < limit:
             return True
-        return None if claimed - asking - claimed_trials(self._study) < limit else False
+        # those that run may yet turn out to cost nothing
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        return None if claimed - asking - running < limit else False
 
     def stop_reason(self) -> str | None:
         """Why trainings shall stop, or None."""
@@ -181,7 +184,7 @@ class Search:
 
     def ended(self, number: int, seconds: dict[str, float], *, worker: int = 0) -> None:
         """A worker's trial ended."""
-        self._after(self._study.get_trials(deepcopy=False)[number])
+        self._after(number, read_trials(self._study))
         self._timing.add(number, seconds)
 
     def say(self, text: str) -> None:
@@ -225,8 +228,8 @@ class Search:
             if answer is None:
                 time.sleep(POLL_SECONDS)
                 continue
-            trial, seconds = run_trial(self._study, objective)
-            self.ended(trial.number, seconds)
+            number, seconds = run_trial(self._study, objective, read_trials(self._study))
+            self.ended(number, seconds)
 
     def _job(self) -> Job:
         return Job(
@@ -340,20 +343,19 @@ class Search:
             text += f"; {type(pruner).__name__} rests: with several objectives take estimation=curves"
         return text
 
-    def _after(self, trial: FrozenTrial) -> None:
-        study = self._study
+    def _after(self, number: int, trials: Sequence[FrozenTrial]) -> None:
+        study, trial = self._study, trials[number]
         self.display.ended(trial)
         self._has_found = self._has_found or (trial.state == TrialState.COMPLETE and is_feasible(trial))
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
         for files in (self._parts.kept, self._parts.heirs):
             if files is not None:
-                files.tidy(study)
+                files.tidy(study, trials)
         study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
         self._remember_seconds()
         if self._fresh is not None:
             self._fresh.after_trial()
-        trials = study.get_trials(deepcopy=False)
         last = trials[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all("error" in failed.user_attrs for failed in last):
             self._halt = (

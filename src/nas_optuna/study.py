@@ -243,14 +243,18 @@ def is_counted(trial: FrozenTrial) -> bool:
     return is_trained(trial) and PROMOTES not in trial.user_attrs
 
 
-def trained_trials(study: optuna.Study) -> int:
+def read_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials, to be looked at and not changed.
+
+    A storage reads anew whatever runs, for each who asks: with hundreds of workers it is this that saturates
+    it. So what is looked at between two trainings is read once, and handed on.
+    """
+    return study.get_trials(deepcopy=False)
+
+
+def count_trained(trials: Sequence[FrozenTrial]) -> int:
     """How much of ``n_trials`` is spent."""
-    return sum(map(is_counted, study.get_trials(deepcopy=False, states=COUNTED_STATES)))
-
-
-def claimed_trials(study: optuna.Study) -> int:
-    """How many of ``trained_trials`` are still running, and may yet turn out to cost nothing."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    return sum(trial.state in COUNTED_STATES and is_counted(trial) for trial in trials)
 
 
 def is_feasible(trial: FrozenTrial) -> bool:

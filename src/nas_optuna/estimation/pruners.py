@@ -115,7 +115,9 @@ class CurvePruner(RungPruner):
             return self._pareto.prune(study, trial)
         return super().prune(study, trial)
 
-    def promotes(self, study: optuna.Study, among: Collection[int]) -> int | None:
+    def promotes(
+        self, study: optuna.Study, among: Collection[int], *, trials: Sequence[FrozenTrial] | None = None
+    ) -> int | None:
         """Which stopped training is worth more than a fresh network, now that more is known.
 
         The one with the largest expected gain is taken up (promotion, as in asynchronous successive
@@ -125,11 +127,12 @@ class CurvePruner(RungPruner):
         Args:
             study: Whose trials have curves.
             among: Numbers of the stopped trials whose training can be taken up.
+            trials: The study's, as they were read last; None to read them.
 
         Returns:
             The number of a trial, or None where a fresh network is worth more.
         """
-        if len(study.directions) > 1 or not among or (chain := self._curves.latest(study)) is None:
+        if len(study.directions) > 1 or not among or (chain := self._curves.latest(study, trials)) is None:
             return None
         rule = self._rule_of(chain, self._curves.best(()))
         worths = {
@@ -222,11 +225,18 @@ class StudyCurves:
         # among few, the one that is judged says much of how far values differ
         return rung, self._learn(running) if self._learned < FEW else self._chain
 
-    def latest(self, study: optuna.Study) -> Extrapolation | None:
-        """How curves go on, by all that have ended; None before any is complete."""
+    def latest(
+        self, study: optuna.Study, trials: Sequence[FrozenTrial] | None = None
+    ) -> Extrapolation | None:
+        """How curves go on, by all that have ended; None before any is complete.
+
+        Args:
+            study: Whose curves.
+            trials: Its trials as they were read last; None to read them.
+        """
         if self._study is None or self._study() is not study:
             self._follow(study)
-        self._read(study, objective=0)
+        self._read(study, objective=0, trials=trials)
         return self._chain
 
     def of(self, numbers: Collection[int]) -> list[tuple[int, Curve]]:
@@ -249,8 +259,9 @@ class StudyCurves:
         )
         return max(rivals, default=-math.inf)
 
-    def _read(self, study: optuna.Study, objective: int) -> None:
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    def _read(self, study: optuna.Study, objective: int, trials: Sequence[FrozenTrial] | None = None) -> None:
+        trials = study.get_trials(deepcopy=False) if trials is None else trials
+        trials = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         new = {
             trial.number: read_curve(trial, study.directions, objective=objective)
             for trial in trials

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
@@ -79,10 +79,10 @@ class Display:
         judged = "" if accuracy is None else f", accuracy {accuracy:.3f}"
         self._lines[worker] = f"epoch {epoch}/{epochs}{judged}"
 
-    def resume(self, study: optuna.Study, *, without: int | None = None) -> None:
+    def resume(self, trials: Sequence[FrozenTrial], *, without: int | None = None) -> None:
         """Count what earlier runs and other processes found, but for the trial of a number."""
         self._trained = self._pruned = self._failed = 0
-        for trial in study.get_trials(deepcopy=False):
+        for trial in trials:
             if trial.number != without:
                 self._count(trial)
 
