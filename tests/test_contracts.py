@@ -241,6 +241,7 @@ ALLOWED = {
         "lease",
         "objective",
         "storages",
+        "study",
     },
     "crew": {"interrupt", "member"},
     "dashboard": {

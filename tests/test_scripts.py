@@ -55,7 +55,7 @@ def test_benchmark_of_training_compares_both_sides(tiny_cifar: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_benchmark_of_a_search_tests_both_sides(tiny_cifar: Path, tmp_path: Path) -> None:
-    short = ("--seconds", "25", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "out"))
+    short = ("--seconds", "40", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "out"))
     figures = run_script("benchmark_search.py", "--data", str(tiny_cifar), *short)
     (run,) = figures["runs"]
     for side in ("ours", "handwritten"):
