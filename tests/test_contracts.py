@@ -65,11 +65,10 @@ def test_space_has_stable_names(space: str) -> None:
 
 DEFAULT_STRATEGY = "auto"
 SEARCHES = [
-    # all of them measure latency in the same way
     pytest.param(
         strategy,
         objective,
-        marks=[pytest.mark.slow] * (objective == "accuracy_latency" and strategy != DEFAULT_STRATEGY),
+        marks=[pytest.mark.slow] * (objective != "accuracy" and strategy != DEFAULT_STRATEGY),
     )
     for strategy in names("strategy")
     for objective in names("objective")
@@ -113,7 +112,14 @@ def test_every_strategy_searches_with_every_objective(
 
 
 # a table's curves are its own: tests/estimation/test_table.py
-@pytest.mark.parametrize("estimation", [name for name in names("estimation") if name != "table"])
+@pytest.mark.parametrize(
+    "estimation",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("curves", "full")))
+        for name in names("estimation")
+        if name != "table"
+    ],
+)
 def test_every_estimation_searches_and_reports_curves(
     estimation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

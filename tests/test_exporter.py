@@ -62,6 +62,7 @@ def test_winner_goes_to_the_studys_folder(run: Callable[..., str], study_dir: Pa
     assert count_tests(study_dir) == 1
 
 
+@pytest.mark.slow
 def test_eight_bits_are_tested_once(run: Callable[..., str], study_dir: Path) -> None:
     first = run("int8=true", "calibration_images=64")
     assert "the test split was used 2 time(s) by this study" in first

@@ -253,6 +253,7 @@ def test_pruner_takes_up_what_turned_out_to_be_worth_more() -> None:
     assert pruner.promotes(study, []) is None
 
 
+@pytest.mark.slow
 def test_search_ends_without_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     search(compose_config(*SHORT, "estimation.epochs=3", "estimation.data_share=0.2", "n_trials=12"))

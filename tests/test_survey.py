@@ -76,6 +76,7 @@ def test_shown_networks_are_drawn(look: Callable[..., str], tmp_path: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_latency_is_measured_in_both_forms(look: Callable[..., str]) -> None:
     said = look("survey.latency=true")
     for name in ("smallest", "largest"):

@@ -316,6 +316,7 @@ def test_impossible_number_of_workers_is_named(asked: object) -> None:
         check_workers(asked)
 
 
+@pytest.mark.slow
 def test_few_looks_at_all_trials_are_enough_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # each look reads anew what runs, for every worker: they are what saturates a storage
     monkeypatch.chdir(tmp_path)
