@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from conftest import command_environment, run_command
 from optuna.trial import TrialState
 from postgres import Postgres, needs_postgres, running_postgres
@@ -286,6 +288,30 @@ def test_study_outlives_a_restart_of_its_server(capsys: pytest.CaptureFixture[st
         again.join()
         assert study.trials[0].value == 1.0
     assert "answers again" in capsys.readouterr().err
+
+
+@needs_postgres
+def test_connection_lost_between_the_queries_of_one_look_is_made_again(postgres: Postgres) -> None:
+    study = optuna.create_study(storage=open_storage(postgres.address), study_name="lost")
+    study.tell(study.ask(), 1.0)
+    lost = []
+
+    def cut(connection: sqlalchemy.Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM trial_values" in statement and not lost:
+            lost.append(statement)
+            killer = sqlalchemy.create_engine(postgres.address.replace("postgresql:", "postgresql+psycopg:"))
+            with killer.connect() as other:
+                process = cursor.connection.info.backend_pid
+                other.execute(sqlalchemy.text(f"SELECT pg_terminate_backend({process})"))
+            killer.dispose()
+
+    reader = optuna.load_study(storage=open_storage(postgres.address), study_name="lost")
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", cut)
+    try:
+        assert [trial.value for trial in reader.trials] == [1.0]
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", cut)
+    assert lost
 
 
 @pytest.fixture

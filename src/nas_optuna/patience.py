@@ -90,7 +90,7 @@ def patient(backend: BaseStorage, *, shown: str, seconds: float = SECONDS) -> Ba
 
 def is_passing(error: BaseException) -> bool:
     """Whether it says that a storage can't be reached or is busy, rather than that the request is wrong."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    cause = _cause(error)
     if isinstance(cause, sqlalchemy.exc.DBAPIError):
         kinds = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
         return isinstance(cause, kinds) or cause.connection_invalidated
@@ -103,10 +103,23 @@ def is_passing(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """The reason in one line, as the driver gives it."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    cause = _cause(error)
     details = getattr(cause, "details", None)  # of gRPC
     said = details() if callable(details) else getattr(cause, "orig", None) or cause
     return (str(said).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver said, from under the errors that were made of it.
+
+    Optuna's storage follows a query that failed with a simpler one within the same transaction. Where the
+    connection is lost, that second one can only say that the transaction has to be rolled back first, which
+    the storage then does: what went wrong is the error before.
+    """
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    if isinstance(cause, sqlalchemy.exc.PendingRollbackError) and cause.__context__:
+        return cause.__context__
+    return cause
 
 
 def _say(text: str) -> None:
