@@ -10,7 +10,16 @@ from torch import nn
 
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import Choice, Execution, Executions, Fidelity, Probe, Training, execution
+from nas_optuna.estimation import (
+    Choice,
+    Execution,
+    Executions,
+    Fidelity,
+    Probe,
+    Training,
+    execution,
+    time_steps,
+)
 from nas_optuna.space import Architecture, Block, Stem
 
 ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
@@ -82,7 +91,7 @@ def test_compilation_is_used_only_by_trainings_that_repay_it() -> None:
 def test_planning_compiles_nothing(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Execution] = []
     monkeypatch.setattr(Probe, "seconds", lambda _, execution: asked.append(execution) or 100.0)
-    make_training(execution="auto").time_steps(ARCHITECTURE, digits)
+    time_steps(make_training(execution="auto"), ARCHITECTURE, digits)
     assert asked
     assert not any(execution.compile for execution in asked)
 

@@ -7,8 +7,7 @@ from conftest import make_training
 
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import Fidelity, PlanSettings, Training, make_plan, plan_final
-from nas_optuna.estimation.training import Speed
+from nas_optuna.estimation import Fidelity, PlanSettings, Speed, Training, make_plan, plan_final, time_steps
 from nas_optuna.space import Architecture, Stages
 
 SETTINGS = PlanSettings(
@@ -25,7 +24,9 @@ SETTINGS = PlanSettings(
 @pytest.fixture
 def speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that always trains 1,000 and judges 4,000 images a second."""
-    monkeypatch.setattr(Training, "time_steps", lambda *_: Speed(training=1e-3, validation=2.5e-4))
+    monkeypatch.setattr(
+        "nas_optuna.estimation.plan.time_steps", lambda *_: Speed(training=1e-3, validation=2.5e-4)
+    )
 
 
 def open_training(**changes: object) -> Training:
@@ -123,7 +124,7 @@ def test_final_training_fills_its_time(digits: Digits, seconds: float, epochs: i
 def test_steps_are_timed_on_the_real_way(digits: Digits, space: Stages) -> None:
     import optuna
 
-    measured = make_training().time_steps(space(optuna.create_study().ask()), digits)
+    measured = time_steps(make_training(), space(optuna.create_study().ask()), digits)
     assert 0 < measured.validation < measured.training
 
 
@@ -161,7 +162,7 @@ def test_networks_beyond_the_limits_are_not_timed(
         timed.append(architecture)
         return Speed(training=1e-3, validation=2.5e-4)
 
-    monkeypatch.setattr(Training, "time_steps", remember)
+    monkeypatch.setattr("nas_optuna.estimation.plan.time_steps", remember)
 
     def fits(architecture: Architecture) -> bool:
         return architecture.blocks[0].layer == "dwsep"

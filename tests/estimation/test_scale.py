@@ -17,8 +17,17 @@ from torch import Tensor, nn
 from nas_optuna.configuration import build_space
 from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
-from nas_optuna.estimation import FULL, Executions, Fidelity, PlanSettings, Recipe, Scale, Training, make_plan
-from nas_optuna.estimation.training import Speed
+from nas_optuna.estimation import (
+    FULL,
+    Executions,
+    Fidelity,
+    PlanSettings,
+    Recipe,
+    Scale,
+    Speed,
+    Training,
+    make_plan,
+)
 from nas_optuna.prepare import prepare
 from nas_optuna.search import search
 from nas_optuna.space import Architecture, Block, Stages, Stem, measure_costs, register_layer
@@ -156,10 +165,10 @@ def test_full_fidelity_leaves_no_trace_in_the_fingerprint(
 def test_plan_knows_both_a_trial_and_a_full_training(
     digits: Digits, space: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def time_steps(self: Training, architecture: Architecture, data: Digits, scale: Scale) -> Speed:
+    def timed(training: Training, architecture: Architecture, data: Digits, scale: Scale) -> Speed:
         return Speed(1e-3 * scale.width, 2.5e-4 * scale.width)
 
-    monkeypatch.setattr(Training, "time_steps", time_steps)
+    monkeypatch.setattr("nas_optuna.estimation.plan.time_steps", timed)
     settings = PlanSettings(20, 3, 6, 0.65, 0.1, 8, 30)
     training = make_training(epochs=None, data_share=None, fidelity={"width": 0.5})
     made = make_plan(training, space, digits, settings=settings, timeout=300)

@@ -12,6 +12,7 @@ from nas_optuna.estimation.plan import DEFAULT_EPOCHS, Plan, PlanSettings, make_
 from nas_optuna.estimation.proxies import PROXIES, measure_proxies
 from nas_optuna.estimation.pruners import CurvePruner, ParetoPruner, SuccessiveHalvingPruner, may_prune
 from nas_optuna.estimation.scale import FULL, Scale
+from nas_optuna.estimation.speed import Speed, time_steps
 from nas_optuna.estimation.table import LookedUp, Table
 from nas_optuna.estimation.teacher import Teacher
 from nas_optuna.estimation.timing import OTHER, SPANS, Stopwatch
@@ -49,6 +50,7 @@ __all__ = [
     "PruningCallback",
     "Recipe",
     "Scale",
+    "Speed",
     "Stopwatch",
     "SuccessiveHalvingPruner",
     "Table",
@@ -66,4 +68,5 @@ __all__ = [
     "measure_proxies",
     "plan_final",
     "read_curve",
+    "time_steps",
 ]

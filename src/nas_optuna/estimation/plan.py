@@ -12,8 +12,9 @@ import optuna
 from nas_optuna.data import LabelledData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
 from nas_optuna.estimation.scale import FULL, Scale
+from nas_optuna.estimation.speed import Speed, time_steps
 from nas_optuna.estimation.table import Table
-from nas_optuna.estimation.training import Fidelity, Speed, Training, is_out_of_memory
+from nas_optuna.estimation.training import Fidelity, Training, is_out_of_memory
 from nas_optuna.space import Architecture
 
 DEFAULT_EPOCHS = 20
@@ -164,7 +165,7 @@ def plan_final(
     settings: PlanSettings,
 ) -> Fidelity:
     """The longest final training of one network that fits into ``seconds``."""
-    speed = training.time_steps(architecture, data)
+    speed = time_steps(training, architecture, data)
     images = len(data.split("train")) + len(data.split("validation"))
     passes = seconds / (images * speed.training * OVERHEAD)
     most = 2 * _most_epochs(images, training, settings)
@@ -188,7 +189,7 @@ def _typical_speed(
     speeds = []
     for network in networks:
         try:
-            speeds.append(training.time_steps(network, data, scale))
+            speeds.append(time_steps(training, network, data, scale))
         except Exception as error:  # whatever a device raises when its memory is full
             if not is_out_of_memory(error):
                 raise

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import statistics
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,9 +12,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.memory import is_oom_error
 
-from nas_optuna.data import Batch, LabelledData, SplitName, TrainingData, TrainingLoader
+from nas_optuna.data import LabelledData, SplitName, TrainingData
 from nas_optuna.errors import InputError, check_number, check_one_of
-from nas_optuna.estimation.callbacks import KeepSignals
 from nas_optuna.estimation.checkpoint import Checkpoint, Keeper, begin_after
 from nas_optuna.estimation.execution import (
     Execution,
@@ -26,7 +21,6 @@ from nas_optuna.estimation.execution import (
     Probe,
     describe_device,
     parse_execution,
-    synchronize,
 )
 from nas_optuna.estimation.inheritance import Parent, inherit
 from nas_optuna.estimation.losses import Criterion, Loss
@@ -34,20 +28,15 @@ from nas_optuna.estimation.module import Classifier, Recipe
 from nas_optuna.estimation.scale import FULL, Scale, parse_scale
 from nas_optuna.estimation.teacher import make_teacher
 from nas_optuna.estimation.timing import Stopwatch
+from nas_optuna.estimation.trainer import make_trainer
 from nas_optuna.space import Architecture, Network, measure_costs
 
-TIMED_STEPS = 4
 # multiplications and additions of a training in which nothing could be gained that measuring does not
 # cost: seconds on one CPU core. Not timed, so that a short training is the same on every machine
 SHORT = 5e11
 # of a GPU's memory: a process alone; and numbers kept for a number of the input, where the largest of 25
 # networks kept 173 in resconv, 430 in plain and 1,049 in mobile
 PROCESS_BYTES, ACTIVATIONS = 2**30, 1000
-LONG_STEPS = 100_000  # of a training that is only imagined
-
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-# Lightning's own use of torch, which a user can do nothing about
-warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
 
 
 @dataclass(frozen=True)
@@ -64,14 +53,6 @@ class Fidelity:
     epochs: int
     data_share: float = 1.0
     validation_images: int | None = None
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds that one image takes, in a training step and in a validation batch."""
-
-    training: float
-    validation: float
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -242,7 +223,7 @@ class Training:
         architecture, recipe = scale.network(architecture), replace(self.recipe, resolution=scale.resolution)
         with stopwatch.span("build"):
             network = self.build(architecture, data, seed=seed)
-            feed = self._feed(
+            feed = self.feed(
                 data,
                 fidelity,
                 seed=seed,
@@ -275,7 +256,9 @@ class Training:
                 stop=stop,
                 stopwatch=stopwatch,
             )
-            trainer = self._trainer(fidelity.epochs, [*callbacks, keeper] if keeper else callbacks)
+            trainer = make_trainer(
+                self.torch_device, fidelity.epochs, [*callbacks, keeper] if keeper else callbacks
+            )
             if keeper:
                 keeper.restore(trainer, module)
             if parent is not None and not state:
@@ -382,9 +365,7 @@ class Training:
         # two for a MAC; a backward pass takes twice a forward one
         return 6.0 * costs.macs * self.batch_size * steps < SHORT
 
-    def _uncompiled_execution(
-        self, architecture: Architecture, data: LabelledData, scale: Scale
-    ) -> Execution:
+    def uncompiled_execution(self, architecture: Architecture, data: LabelledData, scale: Scale) -> Execution:
         """The same for a training of any length; compiling a network to time it would take longest."""
         if self._execution is not None:
             return self._execution
@@ -402,45 +383,12 @@ class Training:
     def _probe(
         self, architecture: Architecture, data: LabelledData, scale: Scale, network: Network | None = None
     ) -> Probe:
-        inputs, labels = next(iter(self._feed(data, Fidelity(1), seed=0).training))
+        inputs, labels = next(iter(self.feed(data, Fidelity(1), seed=0).training))
         inputs = replace(self.recipe, resolution=scale.resolution).resize(inputs, progress=1.0)
         network = network or self.build(architecture, data, seed=0)
         return Probe(network, inputs, labels, device=self.torch_device)
 
-    def time_steps(self, architecture: Architecture, data: LabelledData, scale: Scale = FULL) -> Speed:
-        """Train a few steps at a scale, for their time alone. Takes about a second."""
-        architecture = scale.network(architecture)
-        execution = self._uncompiled_execution(architecture, data, scale)
-        feed = self._feed(data, Fidelity(1), seed=0)
-        module = Classifier(
-            self.build(architecture, data, seed=0),
-            replace(self.recipe, resolution=scale.resolution),
-            steps=LONG_STEPS,
-            execution=execution,
-        ).to(self.torch_device)
-        batches = _endless(feed.training)
-        judged = next(iter(feed.judging("validation")))
-        with execution.limited_threads():
-            descend = module.descent()
-            small = [self._seconds(lambda: descend(next(batches))) for _ in range(TIMED_STEPS)]
-            module.skip_to_end()
-            full = [self._seconds(lambda: descend(next(batches))) for _ in range(TIMED_STEPS)]
-            module.eval()
-            with torch.inference_mode():
-                validation = [self._seconds(lambda: module(judged[0])) for _ in range(3)]
-        return Speed(
-            training=_mean(small, full, share=self.recipe.small_share) / feed.training.batch_size,
-            validation=min(validation) / len(judged[1]),
-        )
-
-    def _seconds(self, work: Callable[[], object]) -> float:
-        synchronize(self.torch_device)
-        started = time.perf_counter()
-        work()
-        synchronize(self.torch_device)
-        return time.perf_counter() - started
-
-    def _feed(
+    def feed(
         self,
         data: LabelledData,
         fidelity: Fidelity,
@@ -449,6 +397,7 @@ class Training:
         with_validation: bool = False,
         numbered: bool = False,
     ) -> TrainingData:
+        """The data as a training reads it; see ``fit``, and ``TrainingData`` for ``numbered``."""
         return TrainingData(
             data,
             device=self.torch_device,
@@ -460,32 +409,6 @@ class Training:
             numbered=numbered,
         )
 
-    def _trainer(self, epochs: int, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
-        device = self.torch_device
-        return _Trainer(
-            accelerator=device.type,
-            devices=1,
-            max_epochs=epochs,
-            callbacks=[KeepSignals(), *callbacks],
-            # only CUDA has kernels that differ from run to run by default
-            deterministic="warn" if device.type == "cuda" else None,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-
-
-class _Trainer(pl.Trainer):
-    """Lightning's, but a SIGTERM does not end it: whoever asked for the signal before stops it in order."""
-
-    @property
-    def received_sigterm(self) -> bool:
-        """Whether to end the process between two batches: no."""
-        return False
-
 
 def _describe(function: object) -> str:
     """A callable in words that are the same in another process."""
@@ -493,13 +416,3 @@ def _describe(function: object) -> str:
     attributes = getattr(function, "__dict__", {}).items()
     numbers = {name: value for name, value in attributes if isinstance(value, int | float)}
     return f"{kind.__module__}.{kind.__qualname__} {numbers}"
-
-
-def _mean(small: Sequence[float], full: Sequence[float], *, share: float) -> float:
-    """Seconds of a typical step; the first of each kind warms up."""
-    return share * statistics.median(small[1:]) + (1 - share) * statistics.median(full[1:])
-
-
-def _endless(batches: TrainingLoader) -> Iterator[Batch]:
-    while True:
-        yield from batches
