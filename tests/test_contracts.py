@@ -261,9 +261,11 @@ ALLOWED = {
         "storages",
         "study",
     },
+    "conclude": {"estimation", "interrupt", "objective", "prepare", "results", "space", "study"},
     "search": {
         "artifacts",
         "claims",
+        "conclude",
         "cores",
         "crew",
         "dashboard",

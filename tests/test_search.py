@@ -19,10 +19,12 @@ from conftest import SHORT, command_environment, compose_config, make_images
 from optuna.trial import TrialState
 
 import nas_optuna
+from nas_optuna.conclude import plan_comparison
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity, Training
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.objective import OUT_OF_TIME
+from nas_optuna.results import Race
 from nas_optuna.search import Search, search
 from nas_optuna.space import Architecture
 from nas_optuna.study import count_trained, derive_seed
@@ -397,7 +399,7 @@ def test_search_without_a_finished_network_may_use_all_of_the_time(
     for seconds in (100, 700, 1001):
         monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
         reasons.append((run.may_start(asking=0), run.stop_reason()))
-    # the search's part is 650 seconds: then nothing begins, but what runs may end
+    # the search's part is 600 seconds: then nothing begins, but what runs may end
     assert reasons == [(True, None), (False, None), (False, OUT_OF_TIME)]
 
 
@@ -410,17 +412,25 @@ def timed_search(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 
 @pytest.mark.parametrize(
-    ("full_seconds", "comparison"), [(1, (3, 5)), (10, (3, 3)), (40, (2, 1)), (60, (1, 0)), (None, (3, 2))]
+    ("full_seconds", "comparison"),
+    [
+        (1, (3, Race(fewest=2, most=5, trainings=100))),
+        (10, (3, Race(fewest=2, most=5, trainings=10))),
+        (40, (2, Race(fewest=1, most=1, trainings=2))),
+        (60, (1, Race(fewest=1, most=1, trainings=1))),
+        # of two trials a tenth is nothing
+        (None, (3, Race(fewest=2, most=2, trainings=6))),
+    ],
 )
 def test_comparison_is_what_its_part_of_the_time_affords(
     timed_search: Search,
     monkeypatch: pytest.MonkeyPatch,
     full_seconds: float | None,
-    comparison: tuple[int, int],
+    comparison: tuple[int, Race],
 ) -> None:
     plan = dataclasses.replace(timed_search._parts.plan, full_seconds=full_seconds)
     monkeypatch.setattr(timed_search, "_parts", dataclasses.replace(timed_search._parts, plan=plan))
-    assert timed_search._comparison(best=[finished(reused=0)] * 7) == comparison
+    assert plan_comparison(timed_search._parts, best=[finished(reused=0)] * 7) == comparison
 
 
 def finished(*, seconds: float = 1.0, **attributes: int) -> optuna.trial.FrozenTrial:
@@ -439,7 +449,45 @@ def test_comparison_knows_how_long_its_networks_took(tmp_path: Path, monkeypatch
     # the space holds slow ones, the limits may not; in full a network takes twice its trial's time
     plan = dataclasses.replace(run._parts.plan, trial_seconds=100.0, full_seconds=200.0)
     run._parts = dataclasses.replace(run._parts, plan=plan)
-    assert run._comparison(best=[finished(seconds=10)] * 7) == (2, 2)
+    finalists, race = plan_comparison(run._parts, best=[finished(seconds=10)] * 7)
+    assert (finalists, race.trainings) == (2, 5)
+
+
+def test_comparison_keeps_to_the_time_where_the_length_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("estimation.epochs=6", "estimation.data_share=0.5", "final.finalists=3", "final.seeds=null")
+    run = Search(compose_config(*SHORT, *given, "timeout=200"), Interrupt())
+    assert plan_comparison(run._parts, best=[finished(seconds=15)] * 7)[0] == 1
+    assert plan_comparison(run._parts, best=[finished(seconds=5)] * 7) == (3, Race(1, 2, 4))
+
+
+def test_network_that_can_not_be_trained_to_its_end_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
+    end = 1000 * run._parts.settings.search_share
+    answers = {}
+    for trained in (None, 100.0, 60.0):
+        if trained is not None:
+            run._has_found = True
+            run._remember_length(finished(seconds=trained))
+        for left in (29, 31, 51):
+            monkeypatch.setattr(Search, "_search_seconds", lambda _, left=left: end - left)
+            answers[trained, left] = run.may_start(asking=0)
+    assert answers == {
+        (None, 29): True,
+        (None, 31): True,
+        (None, 51): True,
+        (100.0, 29): False,
+        (100.0, 31): False,
+        (100.0, 51): True,
+        (60.0, 29): False,
+        (60.0, 31): True,
+        (60.0, 51): True,
+    }
 
 
 def test_search_with_a_finished_network_ends_with_its_part_of_the_time(

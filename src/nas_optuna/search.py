@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.artifacts import make_artifacts
 from nas_optuna.claims import Claims
+from nas_optuna.conclude import conclude
 from nas_optuna.cores import threads_of_each, tune_process
 from nas_optuna.crew import POLL_SECONDS, Crew
 from nas_optuna.dashboard import Fresh
 from nas_optuna.errors import NothingFound
-from nas_optuna.estimation import FULL, Fidelity, Table, may_prune, plan_final
+from nas_optuna.estimation import FULL, Table, may_prune
 from nas_optuna.files import to_json, write_file
 from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.lease import Watch
@@ -27,9 +28,6 @@ from nas_optuna.prepare import prepare
 from nas_optuna.report import Facts, gather, write_report
 from nas_optuna.results import (
     Display,
-    Finals,
-    FinalTrainingFailed,
-    Interrupted,
     Timing,
     dashboard_command,
     describe,
@@ -50,9 +48,11 @@ from nas_optuna.study import (
 
 FAILURES_IN_A_ROW = 3
 UNTRAINED_IN_A_ROW = 500
-DEFAULT_FRESH_SEEDS, MOST_FRESH_SEEDS = 2, 5
 TIMING = "timing.json"
 SHOWN = 5  # networks in the closing table
+# of the time that the fastest network so far took: another one is not begun in less, and the winner is
+# trained longer instead
+HOPELESS = 0.5
 
 
 def search(config: DictConfig) -> float | tuple[float, ...]:
@@ -114,11 +114,15 @@ class Search:
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
         self._has_found = bool(front(self._study, self._objectives))
+        self._shortest = math.inf  # seconds of a network trained to its end, the fastest so far
         self._watch = Watch(self._study, seconds=self._parts.worker_config["lease"])
 
     def explore(self) -> None:
         """Run trials until the budget is spent or the user interrupts."""
-        self.display.resume(read_trials(self._study))
+        trials = read_trials(self._study)
+        self.display.resume(trials)
+        for trial in trials:
+            self._remember_length(trial)
         if self._parts.workers == 1:
             self._explore_alone()
         else:
@@ -135,7 +139,7 @@ class Search:
     def may_start(self, *, asking: int) -> bool | None:
         """Whether a worker may ask for a network; None while that depends on those that run."""
         self._look_for_lost()
-        if self._interrupt.requested or self._is_time_over() or self._halt:
+        if self._interrupt.requested or self._is_time_over() or self._is_too_late() or self._halt:
             return False
         limit = self._parts.budget.n_trials
         if limit is None:
@@ -168,6 +172,18 @@ class Search:
         """Whether the search's part of the time is used up."""
         timeout = self._parts.budget.timeout
         return timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share
+
+    def _is_too_late(self) -> bool:
+        """Whether what is left of the search's time is too short to train another network to its end."""
+        timeout = self._parts.budget.timeout
+        if timeout is None or not self._has_found:
+            return False
+        left = timeout * self._parts.settings.search_share - self._search_seconds()
+        return math.isfinite(self._shortest) and left < HOPELESS * self._shortest
+
+    def _remember_length(self, trial: FrozenTrial) -> None:
+        if trial.state == TrialState.COMPLETE and is_counted(trial) and is_feasible(trial) and trial.duration:
+            self._shortest = min(self._shortest, trial.duration.total_seconds())
 
     def _is_enough(self) -> bool:
         """Whether there is a winner, or no time at all: until then what runs may use the rest of it."""
@@ -242,32 +258,12 @@ class Search:
 
     def conclude(self) -> None:
         """Compare the best networks with fresh seeds; train, test and save the winner."""
-        best = [(trial, rebuild(self._parts.space, trial)) for trial in front(self._study, self._objectives)]
-        if not best:
-            return
-        self.winner = best[0][0]
-        if self._interrupt.requested:
-            return
-        finals = Finals(
-            study=self._study,
-            objectives=self._objectives,
-            data=self._parts.data,
-            training=self._parts.training,
-            display=self.display,
-            interrupt=self._interrupt,
-            seed=self._parts.seed,
-            fidelity=self._parts.plan.fidelity,
-            folder=self._parts.folder / "final",
+        has_time = not self._interrupt.requested
+        self.winner, self._test = conclude(
+            self._parts, display=self.display, interrupt=self._interrupt, seconds=self._seconds
         )
-        try:
-            finalists, seeds = self._comparison([trial for trial, _ in best])
-            self.winner = finals.choose(best[:finalists], seeds=seeds)
-            self._test = self._train_winner(finals, self.winner)
-        except Interrupted:
-            pass
-        except FinalTrainingFailed as error:
-            self.display.say(str(error))
-        self._remember_seconds()
+        if has_time:
+            self._remember_seconds()
 
     def report(self) -> None:
         """Write ``summary.json`` and print the best networks and how to look at the study."""
@@ -346,6 +342,7 @@ class Search:
     def _after(self, number: int, trials: Sequence[FrozenTrial]) -> None:
         study, trial = self._study, trials[number]
         self.display.ended(trial)
+        self._remember_length(trial)
         self._has_found = self._has_found or (trial.state == TrialState.COMPLETE and is_feasible(trial))
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
@@ -368,60 +365,6 @@ class Search:
                 f"the last {UNTRAINED_IN_A_ROW} networks were known already or beyond the limits "
                 f"{self._objectives.limits}: widen the space or the limits"
             )
-
-    def _comparison(self, best: Sequence[FrozenTrial]) -> tuple[int, int]:
-        """How many of the best are compared, and with how many fresh seeds each: what the plan affords."""
-        final, timeout = self._parts.final, self._parts.budget.timeout
-        finalists = min(final.finalists, len(best))
-        if final.seeds is not None:
-            return finalists, final.seeds
-        seconds = self._seconds_of(best[:finalists])
-        if timeout is None or seconds is None:
-            return finalists, DEFAULT_FRESH_SEEDS
-        trainings = int(timeout * self._parts.settings.finalists_share / seconds)
-        if min(finalists, trainings) < 2:
-            return 1, 0
-        finalists = min(finalists, trainings)
-        return finalists, min(MOST_FRESH_SEEDS, trainings // finalists)
-
-    def _seconds_of(self, trials: Sequence[FrozenTrial]) -> float | None:
-        """Seconds of a full training of these networks, as their trials took; else the plan's."""
-        plan = self._parts.plan
-        took = [trial.duration.total_seconds() for trial in trials if is_counted(trial) and trial.duration]
-        if not took or not plan.trial_seconds or not plan.full_seconds:
-            return plan.full_seconds
-        return statistics.median(took) * plan.full_seconds / plan.trial_seconds
-
-    def _train_winner(self, finals: Finals, winner: FrozenTrial) -> dict[str, Any]:
-        architecture = rebuild(self._parts.space, winner)
-        timeout, final = self._parts.budget.timeout, self._parts.final
-
-        def fidelity() -> Fidelity:
-            if isinstance(self._parts.training, Table):
-                return self._parts.plan.fidelity
-            if timeout is None or final.epochs is not None:
-                return Fidelity(final.epochs or 2 * self._parts.plan.fidelity.epochs, final.data_share or 1.0)
-            # what the comparison left is the winner's
-            seconds = max(timeout - self._seconds(), timeout * self._parts.settings.final_share)
-            planned = plan_final(
-                self._parts.training,
-                architecture,
-                self._parts.data,
-                seconds=seconds,
-                settings=self._parts.settings,
-            )
-            return Fidelity(planned.epochs, final.data_share or planned.data_share)
-
-        return finals.train(
-            winner,
-            architecture,
-            request={
-                "epochs": final.epochs,
-                "data_share": final.data_share,
-                "timeout": timeout if final.epochs is None else None,
-            },
-            fidelity=fidelity,
-        )
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started

@@ -2,6 +2,7 @@
 
 from nas_optuna.results.display import Display
 from nas_optuna.results.final import FINAL, Finals, FinalSettings, describe, front, ranking
+from nas_optuna.results.race import Race, leader, plan_race
 from nas_optuna.results.summary import (
     as_typed,
     count_executions,
@@ -24,6 +25,7 @@ __all__ = [
     "FullTraining",
     "Interrupted",
     "Lines",
+    "Race",
     "Timing",
     "Trained",
     "as_typed",
@@ -34,6 +36,8 @@ __all__ = [
     "differences",
     "front",
     "group_of",
+    "leader",
+    "plan_race",
     "ranking",
     "summarize",
     "table",

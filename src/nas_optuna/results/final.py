@@ -16,6 +16,7 @@ from nas_optuna.errors import check_number
 from nas_optuna.estimation import Estimator, Fidelity, Objectives, Table
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.results.display import Display
+from nas_optuna.results.race import Race, leader
 from nas_optuna.results.through import FullTraining, count_test
 from nas_optuna.space import WEIGHTS, Architecture
 from nas_optuna.study import derive_seed, is_feasible
@@ -29,7 +30,7 @@ class FinalSettings:
 
     Attributes:
         finalists: How many of the best networks are trained again and compared.
-        seeds: Fresh seeds for each of them.
+        seeds: Fresh seeds for each of them: no fewer, and no more.
         epochs: Epochs of the final training.
         data_share: Part of the images that one of these epochs visits.
     """
@@ -110,40 +111,42 @@ class Finals:
             data=data, training=training, display=display, interrupt=interrupt, seed=seed
         )
 
-    def choose(self, candidates: list[tuple[FrozenTrial, Architecture]], *, seeds: int) -> FrozenTrial:
+    def choose(
+        self, candidates: list[tuple[FrozenTrial, Architecture]], *, race: Race
+    ) -> tuple[FrozenTrial, Architecture]:
         """The candidate that does best with fresh seeds: the accuracy it was chosen for owes part to luck.
 
         Args:
             candidates: The best of the search with their networks.
-            seeds: Trainings for each.
+            race: How often they are trained.
 
         Raises:
             Interrupted: The user asked to stop.
         """
         if len(candidates) == 1:
-            return candidates[0][0]
-        self._display.phase(f"comparing the best {len(candidates)} with {seeds} fresh seed(s) each")
-        # all first seeds, then all second ones: an interrupted comparison is still a fair one
-        for index in range(seeds):
-            for trial, architecture in candidates:
-                self._train_again(trial, architecture, index)
-        means = {trial.number: statistics.mean(self.fresh(trial)) for trial, _ in candidates}
-        for number, mean in means.items():
-            self._display.say(f"      trial {number}: mean accuracy {mean:.4f}")
-        return max(candidates, key=lambda candidate: means[candidate[0].number])[0]
+            return candidates[0]
+        self._display.phase(f"comparing the best {len(candidates)} with fresh seeds: {race}")
+        networks = {trial.number: (trial, architecture) for trial, architecture in candidates}
+        fresh = {number: self.fresh(trial) for number, (trial, _) in networks.items()}
+        while (number := race.next(fresh)) is not None:
+            fresh[number] = self._train_again(*networks[number])
+        for number, accuracies in fresh.items():
+            mean = statistics.mean(accuracies)
+            self._display.say(f"      trial {number}: mean accuracy {mean:.4f} of {len(accuracies)} seed(s)")
+        return networks[leader(fresh)]
 
     def fresh(self, trial: FrozenTrial) -> list[float]:
         """Validation accuracies of a trial's network with fresh seeds, as far as measured."""
         return list(self._study.user_attrs.get(f"fresh:{trial.number}", []))
 
-    def _train_again(self, trial: FrozenTrial, architecture: Architecture, index: int) -> None:
+    def _train_again(self, trial: FrozenTrial, architecture: Architecture) -> list[float]:
         known = self.fresh(trial)
-        if len(known) > index:
-            return
-        self._display.running(f"trial {trial.number}, fresh seed {index + 1}")
-        seed = derive_seed(self._seed, trial.number, 1 + index)
+        index = 1 + len(known)
+        self._display.running(f"trial {trial.number}, fresh seed {index}")
+        seed = derive_seed(self._seed, trial.number, index)
         curve = self._full.fit(architecture, self._fidelity, seed).curve
         self._study.set_user_attr(f"fresh:{trial.number}", [*known, curve[-1]])
+        return self.fresh(trial)
 
     def train(
         self,
