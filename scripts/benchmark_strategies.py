@@ -16,8 +16,11 @@ MACs) and ``nb201_latency`` (CIFAR-100, latency on a Raspberry Pi 4).
 
 With one objective, the figure is the regret of the best query: of the network whose noisy accuracy is the
 highest so far, how far its mean is from the best there is, in percentage points (``plain``: in parts of
-its range times 100). With two, it is the share of the hypervolume that the queries' front leaves out.
+its range times 100). ``named`` is the regret of the network that a search of so many queries in all names, as
+the command does it: its best three are queried again with fresh seeds, and these queries count among the so
+many. With two objectives, the figure is the share of the hypervolume that the queries' front leaves out.
 The last line is one JSON object: ``{table: {strategy: {"50": [mean, standard error], ...,
+"named": {"50": [mean, standard error], ...},
 "queries_to": {"0.1": the first multiple of five at which the mean is so low, ...}}}}``.
 """
 
@@ -47,6 +50,7 @@ from nas_optuna.configuration import build, build_sampler, build_space
 from nas_optuna.description import NetworkDescription
 from nas_optuna.estimation import Fidelity, Objectives, Table
 from nas_optuna.objective import Objective
+from nas_optuna.results import Race, leader, plan_race
 from nas_optuna.space import Space, measure_costs
 from nas_optuna.study import derive_seed
 
@@ -125,11 +129,8 @@ class Networks:
 
     def look_up(self, trial: optuna.Trial, seed: int) -> tuple[float, ...]:
         """What a plain objective does: equal networks are judged again, another seed each time."""
-        network = self.space.at(trial.params).canonical()
-        drawn = derive_seed(seed, trial.number)
-        fidelity = Fidelity(self.table.epochs)
-        accuracy = self.table.fit(network, self.data, fidelity=fidelity, seed=drawn).curve[-1]
-        return (accuracy,) if self.cost is None else (accuracy, self.price(network))
+        accuracy = self.look_again(trial, derive_seed(seed, trial.number))
+        return (accuracy,) if self.cost is None else (accuracy, self.price(self.network(trial)))
 
     def truth(self, network: Any) -> float:
         return self.table.rows[self.table.key(network)].test
@@ -142,14 +143,20 @@ class Networks:
 
     def grade(self, trials: Sequence[optuna.trial.FrozenTrial]) -> float:
         """Regret in percentage points, or the share of the hypervolume that is missing."""
-        networks = [self.space.at(trial.params).canonical() for trial in trials]
         if self.cost is None:
-            best = int(np.argmax([trial.value for trial in trials]))
-            return 100 * (self.best - self.truth(networks[best]))
-        front = [
-            (self.truth(network), trial.values[1]) for network, trial in zip(networks, trials, strict=True)
-        ]
+            return self.regret(max(trials, key=lambda trial: trial.values[0]))
+        front = [(self.truth(self.network(trial)), trial.values[1]) for trial in trials]
         return 1 - shared.hypervolume(front, self.reference) / self.whole_front
+
+    def network(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> Any:
+        return self.space.at(trial.params).canonical()
+
+    def regret(self, trial: optuna.trial.FrozenTrial) -> float:
+        return 100 * (self.best - self.truth(self.network(trial)))
+
+    def look_again(self, trial: optuna.Trial | optuna.trial.FrozenTrial, seed: int) -> float:
+        fidelity = Fidelity(self.table.epochs)
+        return float(self.table.fit(self.network(trial), self.data, fidelity=fidelity, seed=seed).curve[-1])
 
 
 class Options:
@@ -174,6 +181,7 @@ class Landscape:
     """Twelve options of four that interact in random threes; one landscape for each seed (Kauffman 1993)."""
 
     parameters, options, together, noise = 12, 4, 3, 0.02
+    cost = None
 
     def __init__(self, seed: int) -> None:
         random = np.random.default_rng(seed)
@@ -222,8 +230,16 @@ class Landscape:
         return lambda trial: (self.value(self.space(trial)) + self.noise * float(self.random.normal()),)
 
     def grade(self, trials: Sequence[optuna.trial.FrozenTrial]) -> float:
-        best = max(trials, key=lambda trial: trial.value or 0.0)
-        return 100 * (self.best - self.value([best.params[f"x{index}"] for index in range(self.parameters)]))
+        return self.regret(max(trials, key=lambda trial: trial.values[0]))
+
+    def network(self, trial: optuna.trial.FrozenTrial) -> tuple[int, ...]:
+        return tuple(trial.params[f"x{index}"] for index in range(self.parameters))
+
+    def regret(self, trial: optuna.trial.FrozenTrial) -> float:
+        return 100 * (self.best - self.value(self.network(trial)))
+
+    def look_again(self, trial: optuna.trial.FrozenTrial, seed: int) -> float:
+        return self.value(self.network(trial)) + self.noise * float(np.random.default_rng(seed).normal())
 
 
 class Silent:
@@ -251,8 +267,29 @@ def configure(strategy: str, config: DictConfig) -> DictConfig:
     return config
 
 
-def run(data: Path, table: str, strategy: str, seed: int, queries: int, workers: int) -> list[float]:
-    """One search; its figure after each query."""
+def name_network(
+    problem: Networks | Landscape,
+    trials: Sequence[optuna.trial.FrozenTrial],
+    race: Race,
+    count: int,
+    seed: int,
+) -> float:
+    """The regret of the network that is named when the best few of these trials have raced."""
+    ranked = sorted(trials, key=lambda trial: trial.values[0], reverse=True)
+    distinct = {problem.network(trial): trial for trial in reversed(ranked)}
+    finalists = sorted(distinct.values(), key=lambda trial: trial.values[0], reverse=True)[:count]
+    by_number = {trial.number: trial for trial in finalists}
+    fresh: dict[int, list[float]] = {number: [] for number in by_number}
+    while (number := race.next(fresh)) is not None:
+        drawn = derive_seed(seed, number, 1 + len(fresh[number]))
+        fresh[number].append(problem.look_again(by_number[number], drawn))
+    return problem.regret(by_number[leader(fresh)])
+
+
+def run(
+    data: Path, table: str, strategy: str, seed: int, queries: int, workers: int
+) -> tuple[list[float], dict[int, float]]:
+    """One search; its figure after each query, and the regret of the network that it would name."""
     os.environ["OMP_NUM_THREADS"] = "1"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
@@ -265,6 +302,11 @@ def run(data: Path, table: str, strategy: str, seed: int, queries: int, workers:
     )
     judge = problem.judge(seed)
     figures: list[float] = []
+    named: dict[int, float] = {}
+    # how many of so many queries are for the search, the rest for the race at its end
+    final, share = config.final, config.plan.finalists_share
+    races = {count: plan_race(final.finalists, trials=count, share=share) for count in AT if count <= queries}
+    lengths = {count - race.trainings: (count, finalists, race) for count, (finalists, race) in races.items()}
     running: deque[optuna.Trial] = deque()
     judged: list[optuna.trial.FrozenTrial] = []
     while len(figures) < queries:
@@ -278,7 +320,10 @@ def run(data: Path, table: str, strategy: str, seed: int, queries: int, workers:
         judged.append(ended)
         if "untrained" not in ended.user_attrs:  # nothing was queried
             figures.append(problem.grade(judged) if len(figures) % 5 == 4 else float("nan"))
-    return figures
+            if problem.cost is None and len(figures) in lengths:
+                count, finalists, race = lengths[len(figures)]
+                named[count] = name_network(problem, judged, race, finalists, seed)
+    return figures, named
 
 
 def time_asks(strategy: str, size: int) -> float:
@@ -327,15 +372,23 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             for strategy in arguments.strategies.split(",")
         }
         for (table, strategy), futures in runs.items():
-            curves = np.array([future.result() for future in futures])
+            results = [future.result() for future in futures]
+            curves = np.array([figures for figures, _ in results])
             spreads = {
                 count: shared.spread(curves[:, count - 1]) for count in range(5, arguments.queries + 1, 5)
             }
             told = {count: spreads[count] for count in AT if count in spreads}
             row = "  ".join(f"{count}: {mean:.3f} ({error:.3f})" for count, (mean, error) in told.items())
             print(f"{table:<16} {strategy:<24} {row}", flush=True)
+            named = {count: shared.spread([names[count] for _, names in results]) for count in results[0][1]}
+            if named:
+                row = "  ".join(
+                    f"{count}: {mean:.3f} ({error:.3f})" for count, (mean, error) in named.items()
+                )
+                print(f"{'':<16} {'  named':<24} {row}", flush=True)
             figures.setdefault(table, {})[strategy] = {
                 **{str(count): pair for count, pair in told.items()},
+                "named": {str(count): pair for count, pair in named.items()},
                 "queries_to": {
                     str(level): next((count for count, (mean, _) in spreads.items() if mean <= level), None)
                     for level in LEVELS
