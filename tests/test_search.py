@@ -472,7 +472,6 @@ def test_network_that_can_not_be_trained_to_its_end_is_not_begun(
     answers = {}
     for trained in (None, 100.0, 60.0):
         if trained is not None:
-            run._has_found = True
             run._remember_length(finished(seconds=trained))
         for left in (29, 31, 51):
             monkeypatch.setattr(Search, "_search_seconds", lambda _, left=left: end - left)

@@ -176,10 +176,10 @@ class Search:
     def _is_too_late(self) -> bool:
         """Whether what is left of the search's time is too short to train another network to its end."""
         timeout = self._parts.budget.timeout
-        if timeout is None or not self._has_found:
+        if timeout is None or self._shortest == math.inf:
             return False
         left = timeout * self._parts.settings.search_share - self._search_seconds()
-        return math.isfinite(self._shortest) and left < HOPELESS * self._shortest
+        return left < HOPELESS * self._shortest
 
     def _remember_length(self, trial: FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE and is_counted(trial) and is_feasible(trial) and trial.duration:

@@ -67,6 +67,13 @@ def test_race_goes_on_where_it_was_interrupted() -> None:
     assert known == whole
 
 
+def test_new_network_is_trained_whatever_an_earlier_run_spent_on_others() -> None:
+    fresh = {0: [], 1: [0.8] * 5, 2: [0.8] * 5}
+    race = Race(fewest=1, most=1, trainings=3)
+    assert race.next(fresh) == 0
+    assert race.next(fresh | {0: [0.5]}) is None
+
+
 def test_of_equal_means_the_best_of_the_search_is_named() -> None:
     assert leader({7: [0.5, 0.7], 3: [0.6, 0.6]}) == 7
 

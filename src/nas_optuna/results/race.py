@@ -39,11 +39,12 @@ class Race:
         Args:
             fresh: Validation accuracies of each network's fresh trainings so far, best of the search first.
         """
-        if sum(map(len, fresh.values())) >= self.trainings:
-            return None
         least = min(fresh, key=lambda number: len(fresh[number]))
+        # before anything else: of an earlier run others may have more than all that is to be spent now
         if len(fresh[least]) < self.fewest:
             return least
+        if sum(map(len, fresh.values())) >= self.trainings:
+            return None
         rivals = close(fresh)
         least = min(rivals, key=lambda number: len(fresh[number]))
         return least if len(rivals) > 1 and len(fresh[least]) < self.most else None
@@ -71,8 +72,12 @@ def plan_race(
 
 
 def leader(fresh: Mapping[int, Sequence[float]]) -> int:
-    """The network with the highest mean; of equal ones the first. One without a training never leads."""
-    return max(fresh, key=lambda number: statistics.mean(fresh[number]) if fresh[number] else -math.inf)
+    """The network with the highest mean; of equal ones the first.
+
+    Args:
+        fresh: At least one validation accuracy for each network.
+    """
+    return max(fresh, key=lambda number: statistics.mean(fresh[number]))
 
 
 def close(fresh: Mapping[int, Sequence[float]]) -> list[int]:
