@@ -89,7 +89,7 @@ def test_benchmark_of_strategies_compares_them(macro_table: Path, tmp_path: Path
     few = ("--seeds", "2", "--queries", "50", "--strategies", "default,random", "--workers", "2")
     figures = run_script("benchmark_strategies.py", "--data", str(tmp_path), "--tables", table, *few)
     for strategy in ("default", "random"):
-        assert list(figures[table][strategy]) == ["20", "50", "queries_to"]
+        assert list(figures[table][strategy]) == ["20", "50", "named", "queries_to"]
         mean, error = figures[table][strategy]["50"]
         assert mean >= 0
         assert error >= 0
