@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,24 +212,29 @@ def test_search_goes_on_where_its_server_is_restarted(macro_table: Path, tmp_pat
     with running_postgres() as server:
         study = prepared(server, macro_table, tmp_path)
         with start(tmp_path, f"storage={server.address}", "study_name=study", "study_dir=runs") as worker:
+            assert worker.stderr is not None
+            giving_up = threading.Timer(120, worker.kill)
+            giving_up.start()
             wait_for(study, lambda trials: len(trials) > 5)
             server.stop("immediate")
-            time.sleep(2)
+            # what it says first, however long it takes; nothing where it ended
+            said = worker.stderr.readline()
             server.start()
-            output, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
-        assert "does not answer" in errors
-        assert "answers again" in errors
+            output, errors = worker.communicate()
+            giving_up.cancel()
+        assert worker.returncode == 0, said + errors
+        assert "does not answer" in said
+        assert errors.splitlines() == [f"storage: {server.address!r} answers again"]
         assert "the budget is spent" in output
         trials = load(server.address).trials
         # equal networks come on top, at no cost
-        assert sum(trial.state == TrialState.COMPLETE and is_counted(trial) for trial in trials) == 60
+        assert sum(trial.state == TrialState.COMPLETE and is_counted(trial) for trial in trials) == 100
         assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
 
 
 def prepared(server: Postgres, table: Path, folder: Path) -> optuna.Study:
-    """A study in PostgreSQL that a search has begun, and has nothing of yet but 60 networks to try."""
-    overrides = (f"estimation.table={table}", "strategy=random", "n_trials=60", "lease=2")
+    """A study in PostgreSQL that a search has begun, and that has 100 networks to try: seconds."""
+    overrides = (f"estimation.table={table}", "strategy=random", "n_trials=100", "lease=2")
     storage = (f"storage={server.address}", f"study_dir={folder / 'runs'}")
     Search(compose_config("+experiment=nasbench_macro", *overrides, *storage), Interrupt())
     return load(server.address)

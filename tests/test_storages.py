@@ -269,6 +269,19 @@ def test_storage_that_is_gone_for_a_moment_is_asked_again(
     assert "answers again" in said[1]
 
 
+def test_storage_that_is_gone_is_spoken_of_once_however_many_ask(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = patient_study(Gone(16), 60, monkeypatch)
+    threads = [threading.Thread(target=study.set_user_attr, args=("mark", number)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "does not answer" in line]) == 1
+
+
 def test_storage_that_is_gone_for_good_ends_with_a_clear_word(monkeypatch: pytest.MonkeyPatch) -> None:
     study = patient_study(Gone(float("inf")), 0.2, monkeypatch)
     with pytest.raises(StorageGone, match=r"has not answered for 0 s \(it went away\)\. All that was told"):

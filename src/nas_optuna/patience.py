@@ -36,7 +36,7 @@ class Patient:
         self._backend = backend
         self._shown = shown
         self._seconds = seconds
-        self._said = 0.0  # when the asking began that was spoken of last
+        self._is_said = False  # that it does not answer; once, however many threads ask
 
     def _ask(self, name: str, *arguments: Any, **named: Any) -> Any:
         method, began, pause = getattr(self._backend, name), 0.0, FIRST_PAUSE
@@ -54,7 +54,8 @@ class Patient:
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            if began and self._said == began:
+            if began and self._is_said:
+                self._is_said = False
                 _say(f"storage: {self._shown!r} answers again")
             return answer
 
@@ -68,10 +69,10 @@ class Patient:
                 f"storage: {self._shown!r} has not answered for {self._seconds:.0f} s ({reason}). All that "
                 "was told before is kept: give the same command again when it does."
             ) from error
-        if self._said != began:
+        if not self._is_said:
+            self._is_said = True
             until = "until it does" if self._seconds == math.inf else f"for {self._seconds:.0f} s"
             _say(f"storage: {self._shown!r} does not answer ({reason}); asking {until}")
-            self._said = began
         return began
 
     def _is_told(self, name: str, *arguments: Any, **named: Any) -> bool:
