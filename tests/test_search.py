@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 import nas_optuna
 from nas_optuna.conclude import plan_comparison
 from nas_optuna.data import Digits
-from nas_optuna.estimation import Fidelity, Training
+from nas_optuna.estimation import Fidelity, Plan, Training
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.objective import OUT_OF_TIME
 from nas_optuna.results import Race
@@ -487,6 +487,24 @@ def test_network_that_can_not_be_trained_to_its_end_is_not_begun(
         (60.0, 31): True,
         (60.0, 51): True,
     }
+
+
+def test_network_that_can_hardly_be_trained_to_its_end_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
+    run._parts = dataclasses.replace(run._parts, plan=Plan(Fidelity(8), trial_seconds=100.0))
+    end = 1000 * run._parts.settings.search_share
+    answers = {}
+    for trained in (None, 20.0):
+        if trained is not None:
+            run._remember_length(finished(seconds=trained))
+        for left in (74, 76):
+            monkeypatch.setattr(Search, "_search_seconds", lambda _, left=left: end - left)
+            answers[trained, left] = run.may_start(asking=0)
+    # the first one is begun whatever the time: without it there is no winner
+    assert answers == {(None, 74): True, (None, 76): True, (20.0, 74): False, (20.0, 76): True}
 
 
 def test_search_with_a_finished_network_ends_with_its_part_of_the_time(

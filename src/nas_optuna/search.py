@@ -50,9 +50,9 @@ FAILURES_IN_A_ROW = 3
 UNTRAINED_IN_A_ROW = 500
 TIMING = "timing.json"
 SHOWN = 5  # networks in the closing table
-# of the time that the fastest network so far took: another one is not begun in less, and the winner is
-# trained longer instead
-HOPELESS = 0.5
+# another network is not begun in less than these parts of the time that the fastest so far took and of what
+# is planned for a typical one: the winner is trained longer instead
+HOPELESS, UNLIKELY = 0.5, 0.75
 
 
 def search(config: DictConfig) -> float | tuple[float, ...]:
@@ -179,7 +179,7 @@ class Search:
         if timeout is None or self._shortest == math.inf:
             return False
         left = timeout * self._parts.settings.search_share - self._search_seconds()
-        return left < HOPELESS * self._shortest
+        return left < max(HOPELESS * self._shortest, UNLIKELY * (self._parts.plan.trial_seconds or 0.0))
 
     def _remember_length(self, trial: FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE and is_counted(trial) and is_feasible(trial) and trial.duration:
