@@ -58,6 +58,11 @@ def test_nothing_is_wrong_with_a_finished_study(study: optuna.Study, said: Said)
     assert said(is_well=True) == "'study': nothing is wrong with its 3 trials\n"
 
 
+def test_study_is_found_by_its_folder(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    examine(compose_config("study_dir=runs/study", name="doctor"))
+    assert "nothing is wrong with its 3 trials" in capsys.readouterr().out
+
+
 def test_trial_without_a_sign_of_life_is_found_and_mended(study: optuna.Study, said: Said) -> None:
     begin(study)
     assert "trial 3: no sign of life for 0.3 s; end it and queue" in said("watch=0.3")

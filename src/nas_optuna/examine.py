@@ -20,7 +20,7 @@ from nas_optuna.errors import InputError, NothingFound, check_number
 from nas_optuna.files import TEMPORARY, remove_temporaries
 from nas_optuna.kept import CHECKPOINTS
 from nas_optuna.lease import SECONDS, Watch, bring_back
-from nas_optuna.reopen import find_at, open_again
+from nas_optuna.reopen import address_of, find_at, open_again
 from nas_optuna.results import FINAL, Lines
 from nas_optuna.storages import path_of
 from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, dead, is_counted, is_feasible, sweep_dead
@@ -56,13 +56,17 @@ def examine(config: DictConfig) -> float:
         NothingFound: Something is wrong and was not mended.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if config.get("storage") is None:
+    storage, given = config.get("storage"), config.get("study_dir")
+    if storage is None and given is None:
         raise InputError(
-            "storage is missing: set it on the command line, storage=postgresql://user@host/name."
+            "storage is missing: set it on the command line, storage=postgresql://user@host/name, "
+            "or study_dir=runs/NAME, the study's folder."
         )
-    address, path = str(config.storage), path_of(str(config.storage))
-    given = config.get("study_dir")
-    folder = Path(str(given)).expanduser() if given is not None else path.parent if path is not None else None
+    folder = Path(str(given)).expanduser() if given is not None else None
+    address = address_of(storage, folder or Path())
+    path = path_of(address)
+    if folder is None and path is not None:
+        folder = path.parent
     study = find_at(address, config.get("study_name"), folder or Path())
     seconds, lines = _watch_seconds(config, study), Lines()
     allow = OmegaConf.to_container(config.allow) or []
