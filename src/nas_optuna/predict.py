@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,15 @@ USAGE = """usage: python -m nas_optuna.predict model=PATH [top=K] IMAGE...
   IMAGE       image files, or folders of them
 """
 INPUT_ERROR_CODE = 2
+UNREAD_CODE = 141  # 128 + SIGPIPE, as shells have it
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a line for each image.
 
     Returns:
-        0, or 2 where the request was wrong or an image could not be read.
+        0, or 2 where the request was wrong or an image could not be read; 141 where whoever read the
+        lines, such as ``head``, has seen enough.
     """
     if not arguments or set(arguments) & {"-h", "--help"}:
         sys.stdout.write(USAGE)
@@ -31,6 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return INPUT_ERROR_CODE
+    except BrokenPipeError:
+        # or else the interpreter tries to write the rest when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD_CODE
 
 
 def _predict(arguments: Sequence[str]) -> int:
@@ -47,6 +54,7 @@ def _predict(arguments: Sequence[str]) -> int:
             continue
         pairs = zip(said.classes, said.probabilities, strict=True)
         sys.stdout.write(f"{said.path}: {', '.join(f'{name} {share:.4f}' for name, share in pairs)}\n")
+        sys.stdout.flush()
     return code
 
 

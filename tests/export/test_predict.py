@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,17 @@ def test_saved_weights_that_were_changed_are_refused(saved: Path) -> None:
     weights.write_bytes(content)
     with pytest.raises(InputError, match="was changed after it was saved"):
         open_model(saved)
+
+
+def test_reader_that_has_seen_enough_ends_it_without_a_word(
+    saved: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main([f"model={saved}", str(photo)]) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_help_needs_no_torch() -> None:
