@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,27 @@ def test_file_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> N
     os.utime(stale, (time.time() - 7200,) * 2)
     remove_temporaries(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([ours, elsewhere])
+
+
+def test_folder_that_another_worker_removes_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, stale = tmp_path / ".gone", tmp_path / "z" / ".file.other.1.tmp"
+    gone.mkdir()
+    stale.parent.mkdir()
+    stale.touch()
+    os.utime(stale, (time.time() - 7200,) * 2)
+    scan = os.scandir
+
+    def scandir(path: str | os.PathLike[str] = ".") -> Any:
+        if Path(path) == gone:
+            gone.rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    remove_temporaries(tmp_path)
+    assert not gone.exists()
+    assert not stale.exists()
 
 
 def test_write_that_fails_leaves_nothing(tmp_path: Path) -> None:

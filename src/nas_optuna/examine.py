@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import PROMOTES
 from nas_optuna.errors import InputError, NothingFound, check_number
-from nas_optuna.files import TEMPORARY, remove_temporaries
+from nas_optuna.files import TEMPORARY, files_below, remove_temporaries
 from nas_optuna.kept import CHECKPOINTS
 from nas_optuna.lease import SECONDS, Watch, bring_back
 from nas_optuna.reopen import address_of, find_at, open_again
@@ -200,7 +200,7 @@ def _says(study: optuna.Study, address: str, folder: Path | None, allow: Sequenc
 
 def _files(study: optuna.Study, folder: Path) -> Iterator[Finding]:
     """Files that nobody will take up, and those that should be there."""
-    left = list(folder.rglob(f".*{TEMPORARY}"))
+    left = list(files_below(folder, f".*{TEMPORARY}"))
     if left:
         yield Finding(
             f"{len(left)} temporary file(s) of processes that were killed, or write now; remove the former",

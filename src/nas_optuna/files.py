@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import platform
@@ -44,15 +45,21 @@ def remove_temporaries(folder: Path) -> None:
 
     Of processes of other machines, which can't be asked, it is what is an hour old.
     """
-    for path in folder.rglob(RELEASED_LOCKS):
+    for path in files_below(folder, RELEASED_LOCKS):
         path.unlink(missing_ok=True)
-    for path in folder.rglob(f".*{TEMPORARY}"):
+    for path in files_below(folder, f".*{TEMPORARY}"):
         host, _, process = path.name.removesuffix(TEMPORARY).rpartition(".")
         with suppress(FileNotFoundError):
             is_here = host.endswith(f".{platform.node()}") and process.isdigit()
             is_old = time.time() - path.stat().st_mtime > STALE_SECONDS
             if is_old or (is_here and not psutil.pid_exists(int(process))):
                 path.unlink()
+
+
+def files_below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Files by their names, in a folder and below it; what others remove meanwhile is passed over."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in fnmatch.filter(names, pattern))
 
 
 def to_json(values: Any) -> bytes:
