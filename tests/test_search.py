@@ -517,6 +517,18 @@ def test_search_with_a_finished_network_ends_with_its_part_of_the_time(
     assert run.stop_reason() == OUT_OF_TIME
 
 
+def test_search_that_has_found_nothing_goes_on_until_all_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
+    answers = {}
+    for seconds in (700, 999, 1001):
+        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
+        answers[seconds] = (run.may_start(asking=0), run.stop_reason())
+    assert answers == {700: (True, None), 999: (True, None), 1001: (False, OUT_OF_TIME)}
+
+
 @pytest.mark.slow
 def test_default_job_finds_a_good_network(command: Command, tmp_path: Path) -> None:
     result = command("+experiment=digits", timeout=300)

@@ -139,7 +139,7 @@ class Search:
     def may_start(self, *, asking: int) -> bool | None:
         """Whether a worker may ask for a network; None while that depends on those that run."""
         self._look_for_lost()
-        if self._interrupt.requested or self._is_time_over() or self._is_too_late() or self._halt:
+        if self._interrupt.requested or self._is_over() or self._is_too_late() or self._halt:
             return False
         limit = self._parts.budget.n_trials
         if limit is None:
@@ -157,7 +157,7 @@ class Search:
         self._look_for_lost()
         if self._interrupt.requested:
             return INTERRUPTED
-        return OUT_OF_TIME if self._is_time_over() and self._is_enough() else None
+        return OUT_OF_TIME if self._is_over() else None
 
     def is_interrupted(self) -> bool:
         """Whether the user waits for the end."""
@@ -172,6 +172,10 @@ class Search:
         """Whether the search's part of the time is used up."""
         timeout = self._parts.budget.timeout
         return timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share
+
+    def _is_over(self) -> bool:
+        """Whether the search ends here: with its time; where it has found nothing by then, with all time."""
+        return self._is_time_over() and self._is_enough()
 
     def _is_too_late(self) -> bool:
         """Whether what is left of the search's time is too short to train another network to its end."""
