@@ -399,8 +399,22 @@ def test_search_without_a_finished_network_may_use_all_of_the_time(
     for seconds in (100, 700, 1001):
         monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
         reasons.append((run.may_start(asking=0), run.stop_reason()))
-    # the search's part is 600 seconds: then nothing begins, but what runs may end
-    assert reasons == [(True, None), (False, None), (False, OUT_OF_TIME)]
+    # the search's part is 630 seconds: then what runs may end, and where nothing runs another one begins
+    assert reasons == [(True, None), (True, None), (False, OUT_OF_TIME)]
+
+
+def test_search_without_a_finished_network_begins_one_at_a_time_when_its_part_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
+    answers = []
+    for seconds in (100, 700):
+        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
+        answers.append(run.may_start(asking=1))
+    run._study.ask()
+    answers.append(run.may_start(asking=0))
+    assert answers == [True, None, None]
 
 
 @pytest.fixture(scope="module")
@@ -515,18 +529,6 @@ def test_search_with_a_finished_network_ends_with_its_part_of_the_time(
     run = Search(compose_config(*SHORT, "timeout=1000"), Interrupt())
     monkeypatch.setattr(Search, "_search_seconds", lambda _: 700)
     assert run.stop_reason() == OUT_OF_TIME
-
-
-def test_search_that_has_found_nothing_goes_on_until_all_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
-    answers = {}
-    for seconds in (700, 999, 1001):
-        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
-        answers[seconds] = (run.may_start(asking=0), run.stop_reason())
-    assert answers == {700: (True, None), 999: (True, None), 1001: (False, OUT_OF_TIME)}
 
 
 @pytest.mark.slow

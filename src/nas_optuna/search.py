@@ -141,15 +141,18 @@ class Search:
         self._look_for_lost()
         if self._interrupt.requested or self._is_over() or self._is_too_late() or self._halt:
             return False
-        limit = self._parts.budget.n_trials
-        if limit is None:
+        limit, is_late = self._parts.budget.n_trials, self._is_time_over()
+        if limit is None and not is_late:
             return True
         trials = read_trials(self._study)
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        if is_late and (running or asking):
+            # one at a time is enough for a winner
+            return None
         claimed = count_trained(trials) + asking
-        if claimed < limit:
+        if limit is None or claimed < limit:
             return True
         # those that run may yet turn out to cost nothing
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
         return None if claimed - asking - running < limit else False
 
     def stop_reason(self) -> str | None:
