@@ -193,7 +193,7 @@ class Search:
             self._shortest = min(self._shortest, trial.duration.total_seconds())
 
     def _is_enough(self) -> bool:
-        """Whether there is a winner, or no time at all: until then what runs may use the rest of it."""
+        """Whether there is a winner, or no time at all: until then the search may use the rest of it."""
         timeout = self._parts.budget.timeout
         return self._has_found or (timeout is not None and self._search_seconds() >= timeout)
 
