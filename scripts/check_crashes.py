@@ -53,7 +53,7 @@ from nas_optuna.join import join
 from nas_optuna.reopen import Reopened, open_again
 from nas_optuna.search import Search
 from nas_optuna.storages import open_storage
-from nas_optuna.study import is_counted, is_feasible, is_retry, origins
+from nas_optuna.study import RETRY_OF, is_counted, is_feasible, is_retry
 
 NAME = "crashes"
 LONGEST_SECONDS = 3600  # for all that follows the last kill
@@ -206,13 +206,19 @@ def check(address: str, folder: Path, limit: int) -> tuple[list[str], dict[str, 
 
 
 def check_retries(trials: Sequence[FrozenTrial]) -> list[str]:
-    """A network that was cut off came to one end."""
+    """A network that was cut off came to one end: a promotion of that end is another training."""
     results: Counter[int] = Counter()
     for trial in trials:
         if is_retry(trial) and trial.state != TrialState.FAIL and "untrained" not in trial.user_attrs:
-            first = [origin for origin in origins(trials, trial) if origin.state == TrialState.FAIL][-1]
-            results[first.number] += 1
+            results[first_attempt(trials, trial).number] += 1
     return [f"trial {number} was retried to {count} ends" for number, count in results.items() if count > 1]
+
+
+def first_attempt(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial:
+    """The trial that was cut off first, of those that a retry follows."""
+    while is_retry(trial):
+        trial = trials[trial.user_attrs[RETRY_OF]]
+    return trial
 
 
 def check_value(reopened: Reopened, trial: FrozenTrial) -> list[str]:

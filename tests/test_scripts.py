@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from conftest import command_environment
+from optuna.trial import FrozenTrial, TrialState
 from PIL import Image
 from postgres import needs_postgres, running_postgres
+
+from nas_optuna.attributes import PROMOTES, RETRY_OF
 
 PROJECT = Path(__file__).parent.parent
 
@@ -38,7 +43,7 @@ def run_script(name: str, *arguments: str) -> dict[str, Any]:
     result = subprocess.run(
         command, env=command_environment() | {"PYTHONWARNINGS": ""}, capture_output=True, text=True
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     assert figures["hardware"]
     return figures
@@ -169,6 +174,25 @@ def test_nothing_is_lost_where_workers_are_killed(storage: str, networks: str, m
     assert figures["found"] == 0
     assert figures["kills"] > 0
     assert figures["checked"] >= (150 if networks == "table" else 12)
+
+
+def test_check_of_crashes_tells_a_second_end_from_a_promotion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
+    check_retries = importlib.import_module("check_crashes").check_retries
+    fail, pruned, complete = TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE
+
+    def trials_of(*each: tuple[TrialState, dict[str, int]]) -> list[FrozenTrial]:
+        study = optuna.create_study()
+        for state, attributes in each:
+            value = 0.0 if state == complete else None
+            study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
+        return study.get_trials()
+
+    cut_off, retried = (fail, {}), (pruned, {RETRY_OF: 0})
+    promoted = [(fail, {PROMOTES: 1}), (complete, {PROMOTES: 1, RETRY_OF: 2})]
+    assert check_retries(trials_of(cut_off, retried, *promoted)) == []
+    twice = trials_of(cut_off, retried, (complete, {RETRY_OF: 0}))
+    assert check_retries(twice) == ["trial 0 was retried to 2 ends"]
 
 
 @pytest.mark.slow
