@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from postgres import needs_postgres, running_postgres
 
 from nas_optuna.attributes import CLAIM, PROMOTES
@@ -32,6 +32,18 @@ def after(looks: int) -> Callable[[], str | None]:
     """A reason to wait no longer, after so many looks."""
     left = iter(range(looks))
     return lambda: None if next(left, None) is not None else "enough"
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows with each look at all trials."""
+    looks: list[None] = []
+
+    def read(study: optuna.Study) -> list[FrozenTrial]:
+        looks.append(None)
+        return study.get_trials(deepcopy=False)
+
+    monkeypatch.setattr("nas_optuna.claims.read_trials", read)
+    return looks
 
 
 def test_trial_within_the_budget_may_train() -> None:
@@ -64,17 +76,46 @@ def test_trial_waits_for_one_that_may_yet_cost_nothing() -> None:
     assert Claims(study).claim(waiting, stop=never) is None
 
 
-def test_of_two_that_ask_the_younger_withdraws() -> None:
+def test_first_trials_have_their_part_and_look_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(2)
+    trials = [study.ask(), study.ask()]
+    looks = count_looks(monkeypatch)
+    assert [Claims(study).claim(trial, stop=never) for trial in trials] == [None, None]
+    assert not looks
+
+
+def test_part_of_a_first_trial_is_kept_for_it_until_it_ends() -> None:
     study = make_study(1)
-    older, younger = study.ask(), study.ask()
+    first, later = study.ask(), study.ask()
+    assert Claims(study).claim(later, stop=after(3)) == "enough"
+    study.tell(first, state=TrialState.FAIL)
+    assert Claims(study).claim(later, stop=never) is None
+
+
+def test_part_of_a_first_trial_that_still_waits_is_kept_for_it() -> None:
+    study = make_study(1)
+    study.enqueue_trial({})
+    study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
+    later = optuna.Trial(study, study.trials[1]._trial_id)
+    assert Claims(study).claim(later, stop=after(3)) == "enough"
+
+
+def two_later_ones() -> tuple[optuna.Study, optuna.Trial, optuna.Trial]:
+    """Two trials, and the only part of the budget, which the first of all left."""
+    study = make_study(1)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    return study, study.ask(), study.ask()
+
+
+def test_of_two_that_ask_the_younger_withdraws() -> None:
+    study, older, younger = two_later_ones()
     older.set_user_attr(CLAIM, ASKS)
     assert Claims(study).claim(younger, stop=after(3)) == "enough"
-    assert study.trials[1].user_attrs.get(CLAIM, WITHDREW) == WITHDREW
+    assert study.trials[2].user_attrs.get(CLAIM, WITHDREW) == WITHDREW
 
 
 def test_of_two_that_ask_the_older_waits_for_the_younger_to_withdraw() -> None:
-    study = make_study(1)
-    older, younger = study.ask(), study.ask()
+    study, older, younger = two_later_ones()
     younger.set_user_attr(CLAIM, ASKS)
 
     def withdraw() -> None:
@@ -84,11 +125,17 @@ def test_of_two_that_ask_the_older_waits_for_the_younger_to_withdraw() -> None:
 
 
 def test_who_holds_a_part_is_not_overtaken_by_an_older_trial() -> None:
-    """A waiting trial that is queued again has a low number and begins late."""
-    study = make_study(1)
-    older, younger = study.ask(), study.ask()
+    """A waiting trial that is queued again has a lower number and begins late."""
+    study, older, younger = two_later_ones()
     assert Claims(study).claim(younger, stop=never) is None
     assert Claims(study).claim(older, stop=after(3)) == "enough"
+
+
+def test_reason_to_wait_no_longer_that_is_given_once_is_heard() -> None:
+    study, older, younger = two_later_ones()
+    assert Claims(study).claim(older, stop=never) is None
+    reasons = iter([None, None, "interrupted"])
+    assert Claims(study).claim(younger, stop=lambda: next(reasons, None)) == "interrupted"
 
 
 def test_process_asks_for_no_network_beyond_the_budget() -> None:
@@ -137,10 +184,10 @@ study = optuna.load_study(storage=open_storage(sys.argv[1]), study_name="study")
 claims = Claims(study)
 print("ready", flush=True)
 input()
-# as if each had asked before it could see the others
+# as if each had asked before it could see the others; of the first ones some leave their part to later ones
 while claims.may_ask(study.trials) is not False:
     trial = study.ask()
-    if claims.claim(trial, stop=lambda: None) is None:
+    if trial.number % 3 and claims.claim(trial, stop=lambda: None) is None:
         time.sleep(0.02 * random.random())
         study.tell(trial, 0.5)
     else:

@@ -231,6 +231,47 @@ def test_lock_of_a_dead_process_on_a_journal_is_taken_from_it(
     assert not (tmp_path / "study.log.lock").exists()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=needs_postgres)])
+def test_ask_reads_nothing_that_runs_where_nothing_waits(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    address = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(
+        storage=open_storage(address if kind == "sqlite" else request.getfixturevalue("postgres").address),
+        sampler=optuna.samplers.RandomSampler(),
+    )
+    for _ in range(5):
+        study.ask()
+    read: list[int] = []
+
+    def count(*details: Any) -> None:
+        statement, parameters = details[2:4]
+        if "trial_intermediate_values.trial_id IN" in statement:
+            read.append(len(parameters))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
+    try:
+        study.ask()
+        assert read == []
+        study.get_trials()
+        assert read == [6]
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_trial_that_waits_is_the_next_one(index: int, tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage(addresses(tmp_path)[index]))
+    study.ask()
+    study.enqueue_trial({"width": 7}, user_attrs={"mark": 1})
+    trial = study.ask()
+    assert trial.user_attrs == {"mark": 1}
+    assert trial.suggest_int("width", 1, 9) == 7
+    study.tell(trial, 0.5)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert waiting == []
+
+
 class Gone(optuna.storages.InMemoryStorage):
     """Answers again after so many calls."""
 

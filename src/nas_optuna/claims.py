@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import CLAIM, PROMOTES, RETRY_OF
+from nas_optuna.pace import Pace
 from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, read_trials, unqueued
 
 ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
@@ -20,13 +20,14 @@ LOOK_SECONDS = 0.1
 class Claims:
     """Lets exactly ``n_trials`` networks of a study be trained, by however many processes, on any storage.
 
-    A trial that is about to train says so in the study (``claim: asks``) and only then counts the others that
-    hold a part of the budget, ended or not, and those that ask. Where all of them leave room it may train.
+    The first ``n_trials`` trials, by their numbers, have a part of the budget each, and need to ask nobody:
+    the look at all that runs is what costs most on a database. Later ones get what those leave, as what ends
+    without a training costs none. Such a trial says so in the study (``claim: asks``) and only then counts
+    the others that hold a part, ended or not, and those that ask. Where all of them leave room it may train.
     Of two that may, the later one to ask saw the earlier one, so no more may than the budget allows; this
     needs nothing of a storage but that what was written before is read. Where there is no room for all that
-    ask, the younger ones withdraw and ask again later, so the oldest gets it. A trial that waits for room
-    holds none, and what ends without a training costs none. What was cut off keeps its part until it is tried
-    again.
+    ask, the younger ones withdraw and ask again later, so the oldest gets it. A later trial that waits for
+    room holds none. What was cut off keeps its part until it is tried again.
 
     Args:
         study: Says its budget, as ``study.keep_budget`` wrote it.
@@ -60,7 +61,7 @@ class Claims:
             return None
         if waiting:
             return True
-        return True if ended + running + len(_cut_off(trials)) < limit else None
+        return True if ended + running + len(_cut_off(trials, limit)) < limit else None
 
     def claim(self, trial: optuna.Trial, *, stop: Callable[[], str | None]) -> str | None:
         """Get a part of the budget for a trial's training; wait where that depends on others.
@@ -75,32 +76,40 @@ class Claims:
         limit = self.budget["n_trials"]
         if limit is None:
             return None
-        asks = True
+        if trial.number < limit:
+            trial.set_user_attr(CLAIM, HOLDS)
+            return None
+        asks, pace = True, Pace(LOOK_SECONDS)
         trial.set_user_attr(CLAIM, ASKS)
         while True:
-            trials = read_trials(self._study)
+            trials = pace.look(lambda: read_trials(self._study))
             others = [other for other in trials if is_counted(other) and other.number != trial.number]
-            held = sum(map(_holds, others))
+            held = sum(_holds(other, limit) for other in others)
             # whoever waits for one that is queued again would keep it from being tried
-            kept_free = 0 if RETRY_OF in trial.user_attrs else len(_cut_off(trials)) + _retrying(others)
-            asking = [other.number for other in others if _asks(other)]
+            is_retried = RETRY_OF in trial.user_attrs
+            kept_free = 0 if is_retried else len(_cut_off(trials, limit)) + _retrying(others, limit)
+            asking = [other.number for other in others if _asks(other) and not _holds(other, limit)]
             if asks and held + kept_free + len(asking) < limit:
                 trial.set_user_attr(CLAIM, HOLDS)
                 return None
             is_spent = sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit)
-            if refused := SPENT if is_spent else stop():
+            has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
+            if not (refused := SPENT if is_spent else stop()):
+                if has_room == asks:
+                    refused = pace.wait(stop)
+                else:
+                    asks = has_room
+                    trial.set_user_attr(CLAIM, ASKS if asks else WITHDREW)
+            if refused:
                 if asks:
                     trial.set_user_attr(CLAIM, WITHDREW)
                 return refused
-            has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
-            if has_room == asks:
-                time.sleep(LOOK_SECONDS)
-            else:
-                asks = has_room
-                trial.set_user_attr(CLAIM, ASKS if asks else WITHDREW)
 
 
-def _holds(trial: FrozenTrial) -> bool:
+def _holds(trial: FrozenTrial, limit: int) -> bool:
+    """Whether a part of the budget is this trial's, or will be."""
+    if trial.number < limit:
+        return not trial.state.is_finished() or _is_spent(trial)
     is_running = trial.state == TrialState.RUNNING
     return _is_spent(trial) or (is_running and trial.user_attrs.get(CLAIM) == HOLDS)
 
@@ -113,14 +122,18 @@ def _asks(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and trial.user_attrs.get(CLAIM) == ASKS
 
 
-def _retrying(trials: Sequence[FrozenTrial]) -> int:
+def _retrying(trials: Sequence[FrozenTrial], limit: int) -> int:
     """How many networks that were cut off are just being tried again, and are about to claim their part."""
     return sum(
-        is_retry(trial) and trial.state == TrialState.RUNNING and not _holds(trial) for trial in trials
+        is_retry(trial) and trial.state == TrialState.RUNNING and not _holds(trial, limit) for trial in trials
     )
 
 
-def _cut_off(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """What is to be tried again, queued or not yet, at a part of the budget."""
-    queued = [trial for trial in trials if trial.state == TrialState.WAITING and is_retry(trial)]
+def _cut_off(trials: Sequence[FrozenTrial], limit: int) -> list[FrozenTrial]:
+    """What is to be tried again, queued or not yet, at a part of the budget that it does not hold itself."""
+    queued = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.WAITING and is_retry(trial) and not _holds(trial, limit)
+    ]
     return [trial for trial in [*queued, *unqueued(trials)] if is_counted(trial)]

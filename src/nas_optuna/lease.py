@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import LEASE
 from nas_optuna.errors import StorageGone
+from nas_optuna.pace import Pace
 from nas_optuna.study import end_lost, requeue, this_worker, unqueued
 
 SECONDS = 60.0  # without a sign of life, after which a process counts as dead
@@ -81,7 +81,7 @@ class Watch:
     def __init__(self, study: optuna.Study, *, seconds: float = SECONDS) -> None:
         self._study = study
         self._seconds = seconds
-        self._looks_at = -math.inf
+        self._pace = Pace(seconds / SIGNS)
         self._since: dict[tuple[object, ...], float] = {}
 
     def sweep(self) -> list[int]:
@@ -90,10 +90,7 @@ class Watch:
         Returns:
             Numbers of the trials that were ended.
         """
-        if time.monotonic() < self._looks_at:
-            return []
-        self._looks_at = time.monotonic() + self._seconds / SIGNS
-        return bring_back(self._study, self.lost())
+        return bring_back(self._study, self._pace.look(self.lost)) if self._pace.is_due else []
 
     def wait_out(self, stop: Callable[[], object]) -> list[int]:
         """Wait until all who run have given a sign, ended or turned out to be lost.
@@ -106,14 +103,14 @@ class Watch:
         """
         first: dict[int, tuple[object, ...]] = {}
         ended: list[int] = []
+        pace = Pace(self._seconds / SIGNS / SIGNS)
         while not stop():
-            signs = {
-                trial.number: _sign(trial) for trial in self._running(self._study.get_trials(deepcopy=False))
-            }
+            trials = pace.look(lambda: self._study.get_trials(deepcopy=False))
+            signs = {trial.number: _sign(trial) for trial in self._running(trials)}
             if not any(first.setdefault(number, sign) == sign for number, sign in signs.items()):
                 break
             ended += self.sweep()
-            time.sleep(self._seconds / SIGNS / SIGNS)
+            pace.wait(stop)
         return ended
 
     @property

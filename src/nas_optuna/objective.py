@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from nas_optuna.heirs import Heirs
 from nas_optuna.kept import Kept, may_promote
 from nas_optuna.latency import LATENCY, LatencyMeter
 from nas_optuna.lease import SECONDS, Beat
+from nas_optuna.pace import Pace
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import INTERRUPTED as INTERRUPTED
 from nas_optuna.study import OUT_OF_TIME as OUT_OF_TIME
@@ -212,14 +212,14 @@ class Objective:
 
     def _wait_for_twin(self, trial: optuna.Trial, architecture: Architecture) -> list[FrozenTrial]:
         """Wait while an equal network of an earlier trial is being trained; all trials at the last look."""
+        pace = Pace(WAIT_SECONDS)
         while True:
-            trials = read_trials(trial.study)
+            trials = pace.look(lambda: read_trials(trial.study))
             twins = _twins(trials, trial, architecture, TrialState.RUNNING)
             if not any(twin.number < trial.number and is_alive(twin) for twin in twins):
                 return trials
-            if reason := self.stop_reason():
+            if reason := pace.wait(self.stop_reason):
                 self._stop(trial, reason)
-            time.sleep(WAIT_SECONDS)
 
     @staticmethod
     def _stop(trial: optuna.Trial, reason: str) -> NoReturn:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import StorageGone
+from nas_optuna.looks import SharedLooks
 
 SECONDS = 300.0  # of asking; a server that is restarted takes a few, a network that is repaired minutes
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -26,20 +29,56 @@ class Patient:
     What is asked twice because the answer was lost does no harm: a value is written over itself, an end
     that was told is known, and a trial that was made for nobody is found by ``lease.Watch``.
 
+    It spares the storage looks as well: threads that ask for all trials at the same time share one
+    (``SharedLooks``), and whether any trial waits, which Optuna asks before each new one, is asked of the
+    database, whose cache would read all that run for it.
+
     Args:
         backend: The storage.
         shown: Its address as it may be printed.
         seconds: How long it is asked; then ``StorageGone`` is raised.
+        database: What the backend caches; None where it is no cache.
     """
 
-    def __init__(self, backend: BaseStorage, *, shown: str, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        backend: BaseStorage,
+        *,
+        shown: str,
+        seconds: float = SECONDS,
+        database: BaseStorage | None = None,
+    ) -> None:
         self._backend = backend
+        self._database = database
         self._shown = shown
         self._seconds = seconds
         self._is_said = False  # that it does not answer; once, however many threads ask
+        self._looks = SharedLooks(lambda study_id: self._ask("get_all_trials", study_id, deepcopy=False))
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """See ``optuna.storages.BaseStorage``."""
+        if states == (TrialState.WAITING,) and not self._has_waiting(study_id):
+            return []
+        # what waits is read by the cache, which has to know each trial that runs here
+        trials = self._looks(study_id)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def _has_waiting(self, study_id: int) -> bool:
+        """Whether any trial waits, as far as one can tell at a low price."""
+        asked, states = self._database, (TrialState.WAITING,)
+        return asked is None or bool(
+            self._ask_of(asked, "get_all_trials", study_id, deepcopy=False, states=states)
+        )
 
     def _ask(self, name: str, *arguments: Any, **named: Any) -> Any:
-        method, began, pause = getattr(self._backend, name), 0.0, FIRST_PAUSE
+        return self._ask_of(self._backend, name, *arguments, **named)
+
+    def _ask_of(self, storage: BaseStorage, name: str, *arguments: Any, **named: Any) -> Any:
+        method, began, pause = getattr(storage, name), 0.0, FIRST_PAUSE
         while True:
             try:
                 answer = method(*arguments, **named)
@@ -83,9 +122,11 @@ class Patient:
         return bool(self._backend.get_trial(trial_id).state == state)
 
 
-def patient(backend: BaseStorage, *, shown: str, seconds: float = SECONDS) -> BaseStorage:
+def patient(
+    backend: BaseStorage, *, shown: str, seconds: float = SECONDS, database: BaseStorage | None = None
+) -> BaseStorage:
     """The storage, made patient: see ``Patient``."""
-    storage: BaseStorage = _PatientStorage(backend, shown=shown, seconds=seconds)
+    storage: BaseStorage = _PatientStorage(backend, shown=shown, seconds=seconds, database=database)
     return storage
 
 
@@ -138,5 +179,5 @@ def _forward(name: str) -> Callable[..., Any]:
 
 # whatever Optuna asks of a storage, the parts that have a default included: a cache answers them faster
 _ASKED = {name for name in vars(BaseStorage) if not name.startswith("_")} - {"check_trial_is_updatable"}
-_METHODS = {name: _forward(name) for name in _ASKED}
+_METHODS = {name: _forward(name) for name in _ASKED if name not in vars(Patient)}
 _PatientStorage: Any = type("PatientStorage", (Patient, BaseStorage), _METHODS)

@@ -81,7 +81,12 @@ def open_storage(address: str, *, seconds: float = SECONDS, connections: int = 1
         storage = _open_proxy(url)
     else:
         storage = _open_database(url, connections)
-    return patient(optuna.storages.get_storage(storage), shown=hide_password(address), seconds=seconds)
+    return patient(
+        optuna.storages.get_storage(storage),
+        shown=hide_password(address),
+        seconds=seconds,
+        database=storage if isinstance(storage, RDBStorage) else None,
+    )
 
 
 def hide_password(address: str) -> str:

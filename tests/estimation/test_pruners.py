@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def replay(
     *,
     direction: str = "maximize",
     start: int = 1,
-    storage: str | None = None,
+    storage: optuna.storages.BaseStorage | str | None = None,
 ) -> list[int]:
     """How many epochs of each curve were trained."""
     study = optuna.create_study(direction=direction, pruner=pruner, storage=storage)
@@ -125,6 +126,60 @@ def test_curve_pruner_stops_none_before_one_is_complete() -> None:
         for trial, curve in zip(trials, curves, strict=True):
             trial.report(curve[epoch], epoch + 1)
             assert not trial.should_prune()
+
+
+class Counted(optuna.storages.InMemoryStorage):
+    """Counts the looks at all trials, each of which takes as long as ``clock`` says."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self.looks = 0
+        self._clock = clock
+
+    def get_all_trials(self, *arguments: Any, **named: Any) -> Any:
+        self.looks += 1
+        self._clock.now += self._clock.look
+        return super().get_all_trials(*arguments, **named)
+
+
+def looks_at_rungs(monkeypatch: pytest.MonkeyPatch, *, look: float, between: float) -> list[int]:
+    """How often the study is read at each epoch of a curve that goes on; a look takes so many seconds."""
+    clock = SimpleNamespace(now=0.0, look=look)
+    monkeypatch.setattr("nas_optuna.pace.time.monotonic", lambda: clock.now)
+    storage = Counted(clock)
+    study = optuna.create_study(direction="maximize", pruner=CurvePruner(), storage=storage)
+    curve = np.linspace(0.1, 0.9, 16)
+    trials = [optuna.trial.create_trial(value=0.9, intermediate_values=dict(enumerate(curve, start=1)))]
+    study.add_trials(trials * 10)
+    trial, found = study.ask(), []
+    for epoch, value in enumerate(curve, start=1):
+        clock.now += between
+        before = storage.looks
+        trial.report(value, epoch)
+        trial.should_prune()
+        found.append(storage.looks - before)
+    return found
+
+
+def test_curve_pruner_reads_a_slow_storage_at_the_first_rung_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looks_at_rungs(monkeypatch, look=0.25, between=1.0)
+    assert found[0] == 1
+    assert sum(found) == 1
+
+
+def test_curve_pruner_reads_a_quick_storage_at_each_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(looks_at_rungs(monkeypatch, look=0.0001, between=1.0)) > 2
+
+
+def test_curve_pruner_knows_what_ended_before_a_trial_began_however_slow_the_storage_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0, look=5.0)
+    monkeypatch.setattr("nas_optuna.pace.time.monotonic", lambda: clock.now)
+    slow, quick = CurvePruner(), CurvePruner()
+    curves = rising(60, first_ranks=True)
+    expected = replay(quick, curves)
+    assert replay(slow, curves, storage=Counted(clock)) == expected
 
 
 @pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])

@@ -88,7 +88,14 @@ class LearningCurve:
     def should_prune(self) -> bool:
         """What the study's pruner says of the curve so far."""
         study = self._trial.study
-        frozen = study.get_trials(deepcopy=False)[self._trial.number]
+        # a storage gives a running trial only with all others that run
+        frozen = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=self._trial.params,
+            distributions=self._trial.distributions,
+            user_attrs=self._trial.user_attrs,
+        )
+        frozen.number = self._trial.number
         return study.pruner.prune(study, frozen)
 
 

@@ -18,6 +18,7 @@ from nas_optuna.errors import check_number
 from nas_optuna.estimation.curves import Curve, read_curve
 from nas_optuna.estimation.extrapolation import Extrapolation, choose_rungs
 from nas_optuna.estimation.stopping import StoppingRule
+from nas_optuna.pace import Pace
 
 # a model may be wrong: the best quarter of a rung always goes on, and so does one of ten that would be
 # stopped, or it would never be found out that low values rise
@@ -78,7 +79,7 @@ class RungPruner(optuna.pruners.BasePruner):
         curve = read_curve(trial, study.directions)
         if curve.values and math.isinf(curve.values[curve.steps[-1]]):
             return True
-        reached = self._curves.judge(study, curve)
+        reached = self._curves.judge(study, trial.number, curve)
         return reached is not None and self._stops(trial.number, curve, *reached)
 
     @abstractmethod
@@ -189,7 +190,9 @@ class ParetoPruner(RungPruner):
 class StudyCurves:
     """The curves of a study and how they go on, read again where a rung is reached.
 
-    Between two rungs there is nothing to decide, and the storage is left alone.
+    Between two rungs there is nothing to decide, and the storage is left alone. It is read where a trial
+    reaches its first rung; at later ones only where the last look is long enough ago (``Pace``): what ended
+    meanwhile, ended in other processes.
     """
 
     def __init__(self) -> None:
@@ -209,17 +212,27 @@ class StudyCurves:
         self._rows: dict[int, list[float]] = {}
         self._chain: Extrapolation | None = None
         self._learned = 0
+        self._pace = Pace()
+        self._running: set[int] = set()
+        self._was_told = False  # what had ended when the trial that comes next began
 
-    def judge(self, study: optuna.Study, running: Curve) -> tuple[int, Extrapolation] | None:
+    def judge(self, study: optuna.Study, number: int, running: Curve) -> tuple[int, Extrapolation] | None:
         """The rung that a running curve has just reached, and how curves go on from there.
 
         None between two rungs, at the last one, and before any curve is complete.
+
+        Args:
+            study: Whose curves.
+            number: Of the running trial.
+            running: Its curve.
         """
         if self._study is None or self._study() is not study:
             self._follow(study)
         if self._chain is not None and new_rung(running.steps, self._chain.rungs) is None:
             return None
-        self._read(study, running.objective)
+        if self._is_to_be_read(number):
+            trials = self._pace.look(lambda: study.get_trials(deepcopy=False))
+            self._take_in(study, running.objective, trials)
         if self._chain is None or (rung := new_rung(running.steps, self._rungs)) is None:
             return None
         # among few, the one that is judged says much of how far values differ
@@ -236,7 +249,8 @@ class StudyCurves:
         """
         if self._study is None or self._study() is not study:
             self._follow(study)
-        self._read(study, objective=0, trials=trials)
+        self._was_told = trials is not None
+        self._take_in(study, 0, study.get_trials(deepcopy=False) if trials is None else trials)
         return self._chain
 
     def of(self, numbers: Collection[int]) -> list[tuple[int, Curve]]:
@@ -259,8 +273,14 @@ class StudyCurves:
         )
         return max(rivals, default=-math.inf)
 
-    def _read(self, study: optuna.Study, objective: int, trials: Sequence[FrozenTrial] | None = None) -> None:
-        trials = study.get_trials(deepcopy=False) if trials is None else trials
+    def _is_to_be_read(self, number: int) -> bool:
+        """Whether the study may have come on since it was read: since this trial began, or for a while."""
+        is_new = number not in self._running
+        self._running.add(number)
+        was_told, self._was_told = self._was_told, self._was_told and not is_new
+        return (is_new and not was_told) or self._pace.is_due
+
+    def _take_in(self, study: optuna.Study, objective: int, trials: Sequence[FrozenTrial]) -> None:
         trials = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         new = {
             trial.number: read_curve(trial, study.directions, objective=objective)
