@@ -28,6 +28,7 @@ Let nothing else run. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -53,6 +54,7 @@ import shared
 from hydra import compose, initialize_config_module
 from simulated import RECORDS, Training
 
+from nas_optuna.cores import tune_process
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.join import Joined
 from nas_optuna.reopen import open_again
@@ -62,6 +64,7 @@ from nas_optuna.storages import open_storage
 SPAWN = get_context("spawn")
 PROCESSES = 4  # of all workers: more would only take memory
 START_SECONDS = 600  # for all workers to join
+FREEZE_SECONDS = 2.0
 HEAD = (
     "storage",
     "workers",
@@ -293,12 +296,24 @@ def be_crowd(
         threading.Thread(target=be_worker, args=(draw.uniform(0.0, spread),), daemon=True).start()
     for _ in range(count):
         joined.acquire()
+    tune_process()
+    threading.Thread(target=leave_out_others, daemon=True).start()
     connection.send(count - len(failed))
     connection.recv()
     go.set()
     connection.recv()
     connection.send(list(RECORDS.trainings))
     time.sleep(START_SECONDS)  # until it is killed: nobody needs what it would tidy up
+
+
+def leave_out_others() -> None:
+    """Let no worker pay for what others hold, which have a process of their own elsewhere.
+
+    Each looks after every trial for what can be freed, in all that its process holds.
+    """
+    while True:
+        time.sleep(FREEZE_SECONDS)
+        gc.freeze()
 
 
 if __name__ == "__main__":
