@@ -14,6 +14,7 @@ from postgres import needs_postgres, running_postgres
 
 from nas_optuna.attributes import CLAIM, PROMOTES
 from nas_optuna.claims import ASKS, HOLDS, SPENT, WITHDREW, Claims
+from nas_optuna.pace import Pace
 from nas_optuna.storages import open_storage
 from nas_optuna.study import keep_budget, requeue
 
@@ -38,11 +39,11 @@ def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Grows with each look at all trials."""
     looks: list[None] = []
 
-    def read(study: optuna.Study) -> list[FrozenTrial]:
+    def look(pace: Pace, study: optuna.Study) -> list[FrozenTrial]:
         looks.append(None)
         return study.get_trials(deepcopy=False)
 
-    monkeypatch.setattr("nas_optuna.claims.read_trials", read)
+    monkeypatch.setattr(Pace, "look", look)
     return looks
 
 

@@ -201,6 +201,7 @@ ALLOWED = {
     "latency": {"cores", "errors", "estimation", "export", "files", "space"},
     "kept": {"estimation", "study"},
     "heirs": {"estimation", "files", "space", "study"},
+    "twins": {"attributes", "pace", "space", "study"},
     "objective": {
         "artifacts",
         "attributes",
@@ -212,9 +213,9 @@ ALLOWED = {
         "kept",
         "latency",
         "lease",
-        "pace",
         "space",
         "study",
+        "twins",
     },
     "limits": {"errors", "estimation", "space"},
     "prepare": {
@@ -265,6 +266,7 @@ ALLOWED = {
         "study",
     },
     "conclude": {"estimation", "interrupt", "objective", "prepare", "results", "space", "study"},
+    "schedule": {"study"},
     "search": {
         "artifacts",
         "claims",
@@ -282,6 +284,7 @@ ALLOWED = {
         "prepare",
         "report",
         "results",
+        "schedule",
         "storages",
         "study",
     },

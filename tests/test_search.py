@@ -21,10 +21,11 @@ from optuna.trial import TrialState
 import nas_optuna
 from nas_optuna.conclude import plan_comparison
 from nas_optuna.data import Digits
-from nas_optuna.estimation import Fidelity, Plan, Training
+from nas_optuna.estimation import Fidelity, Training
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.objective import OUT_OF_TIME
 from nas_optuna.results import Race
+from nas_optuna.schedule import Schedule
 from nas_optuna.search import Search, search
 from nas_optuna.space import Architecture
 from nas_optuna.study import count_trained, derive_seed
@@ -397,7 +398,7 @@ def test_search_without_a_finished_network_may_use_all_of_the_time(
     run = Search(compose_config(*SHORT, "timeout=1000"), Interrupt())
     reasons = []
     for seconds in (100, 700, 1001):
-        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
+        monkeypatch.setattr(Schedule, "search_seconds", lambda _, seconds=seconds: seconds)
         reasons.append((run.may_start(asking=0), run.stop_reason()))
     # the search's part is 630 seconds: then what runs may end, and where nothing runs another one begins
     assert reasons == [(True, None), (True, None), (False, OUT_OF_TIME)]
@@ -410,7 +411,7 @@ def test_search_without_a_finished_network_begins_one_at_a_time_when_its_part_is
     run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
     answers = []
     for seconds in (100, 700):
-        monkeypatch.setattr(Search, "_search_seconds", lambda _, seconds=seconds: seconds)
+        monkeypatch.setattr(Schedule, "search_seconds", lambda _, seconds=seconds: seconds)
         answers.append(run.may_start(asking=1))
     run._study.ask()
     answers.append(run.may_start(asking=0))
@@ -486,9 +487,9 @@ def test_network_that_can_not_be_trained_to_its_end_is_not_begun(
     answers = {}
     for trained in (None, 100.0, 60.0):
         if trained is not None:
-            run._remember_length(finished(seconds=trained))
+            run._schedule.take_in(finished(seconds=trained))
         for left in (29, 31, 51):
-            monkeypatch.setattr(Search, "_search_seconds", lambda _, left=left: end - left)
+            monkeypatch.setattr(Schedule, "search_seconds", lambda _, left=left: end - left)
             answers[trained, left] = run.may_start(asking=0)
     assert answers == {
         (None, 29): True,
@@ -508,14 +509,14 @@ def test_network_that_can_hardly_be_trained_to_its_end_is_not_begun(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = Search(compose_config(*SHORT, "timeout=1000", "n_trials=null"), Interrupt())
-    run._parts = dataclasses.replace(run._parts, plan=Plan(Fidelity(8), trial_seconds=100.0))
+    monkeypatch.setattr(run._schedule, "_trial_seconds", 100.0)
     end = 1000 * run._parts.settings.search_share
     answers = {}
     for trained in (None, 20.0):
         if trained is not None:
-            run._remember_length(finished(seconds=trained))
+            run._schedule.take_in(finished(seconds=trained))
         for left in (74, 76):
-            monkeypatch.setattr(Search, "_search_seconds", lambda _, left=left: end - left)
+            monkeypatch.setattr(Schedule, "search_seconds", lambda _, left=left: end - left)
             answers[trained, left] = run.may_start(asking=0)
     # the first one is begun whatever the time: without it there is no winner
     assert answers == {(None, 74): True, (None, 76): True, (20.0, 74): False, (20.0, 76): True}
@@ -527,7 +528,7 @@ def test_search_with_a_finished_network_ends_with_its_part_of_the_time(
     monkeypatch.chdir(tmp_path)
     search(compose_config(*SHORT, "n_trials=1"))
     run = Search(compose_config(*SHORT, "timeout=1000"), Interrupt())
-    monkeypatch.setattr(Search, "_search_seconds", lambda _: 700)
+    monkeypatch.setattr(Schedule, "search_seconds", lambda _: 700)
     assert run.stop_reason() == OUT_OF_TIME
 
 

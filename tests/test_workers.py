@@ -29,6 +29,7 @@ from nas_optuna.data import Digits
 from nas_optuna.errors import InputError
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.patience import Patient
+from nas_optuna.schedule import Schedule
 from nas_optuna.search import Search, search
 
 NAME = "digits-resconv_small-accuracy-auto-curves-seed0"
@@ -193,11 +194,11 @@ def test_time_that_is_over_stops_all_workers_and_fails_no_network(
     run = Search(compose_config(*TWO, *long), Interrupt())
     database = tmp_path / "runs" / "study" / "study.db"
 
-    def seconds(_: Search) -> float:
+    def seconds(_: Schedule) -> float:
         """The clock stands still until both workers train, however slow the machine."""
         return 1000.0 if len(numbers_with_seed(database)) >= 2 else 0.0
 
-    monkeypatch.setattr(Search, "_search_seconds", seconds)
+    monkeypatch.setattr(Schedule, "search_seconds", seconds)
     run.explore()
     trials = load(tmp_path).trials
     assert len(trials) >= 2

@@ -9,8 +9,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import CLAIM, PROMOTES, RETRY_OF
-from nas_optuna.pace import Pace
-from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, read_trials, unqueued
+from nas_optuna.pace import WAIT_SECONDS, Pace
+from nas_optuna.study import BUDGET_LEFT, is_counted, is_retry, unqueued
 
 ASKS, HOLDS, WITHDREW = "asks", "holds", "withdrew"
 SPENT = "budget spent"
@@ -79,10 +79,10 @@ class Claims:
         if trial.number < limit:
             trial.set_user_attr(CLAIM, HOLDS)
             return None
-        asks, pace = True, Pace(LOOK_SECONDS)
+        asks, pace = True, Pace(LOOK_SECONDS, longest=WAIT_SECONDS)
         trial.set_user_attr(CLAIM, ASKS)
         while True:
-            trials = pace.look(lambda: read_trials(self._study))
+            trials = pace.look(self._study)
             others = [other for other in trials if is_counted(other) and other.number != trial.number]
             held = sum(_holds(other, limit) for other in others)
             # whoever waits for one that is queued again would keep it from being tried

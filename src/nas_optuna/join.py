@@ -24,7 +24,7 @@ from nas_optuna.interrupt import EXIT_CODE, Interrupt
 from nas_optuna.lease import SECONDS, Watch
 from nas_optuna.member import build_objective, run_trial
 from nas_optuna.objective import INTERRUPTED, OUT_OF_TIME
-from nas_optuna.pace import Pace
+from nas_optuna.pace import WAIT_SECONDS, Pace
 from nas_optuna.reopen import Reopened, open_again, overrides_of
 from nas_optuna.results import Display, front
 from nas_optuna.storages import hide_password, open_storage, path_of, settle
@@ -128,14 +128,14 @@ class Joined:
         """Run trials while there is something to do."""
         sweep_dead(self._study)
         remove_temporaries(self._folder)
-        trials, pace = read_trials(self._study), Pace(LOOK_SECONDS)
+        trials, pace = read_trials(self._study), Pace(LOOK_SECONDS, longest=WAIT_SECONDS)
         self.display.resume(trials)
         while (answer := self._may_ask(trials)) is not False:
             if answer:
                 trials = self._run_trial(trials)
             else:
                 pace.wait(lambda: self._interrupt.requested)
-                trials = pace.look(lambda: read_trials(self._study))
+                trials = pace.look(self._study)
         self._leave()
         self.display.say(f"{self._study.study_name}: {self._reason()}; trials of this worker: {self.done}")
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.attributes import LEASE
 from nas_optuna.errors import StorageGone
-from nas_optuna.pace import Pace
+from nas_optuna.pace import WAIT_SECONDS, Pace
 from nas_optuna.study import end_lost, requeue, this_worker, unqueued
 
 SECONDS = 60.0  # without a sign of life, after which a process counts as dead
@@ -90,7 +90,7 @@ class Watch:
         Returns:
             Numbers of the trials that were ended.
         """
-        return bring_back(self._study, self._pace.look(self.lost)) if self._pace.is_due else []
+        return bring_back(self._study, self.lost()) if self._pace.is_due else []
 
     def wait_out(self, stop: Callable[[], object]) -> list[int]:
         """Wait until all who run have given a sign, ended or turned out to be lost.
@@ -103,9 +103,9 @@ class Watch:
         """
         first: dict[int, tuple[object, ...]] = {}
         ended: list[int] = []
-        pace = Pace(self._seconds / SIGNS / SIGNS)
+        pace = Pace(self._seconds / SIGNS / SIGNS, longest=WAIT_SECONDS)
         while not stop():
-            trials = pace.look(lambda: self._study.get_trials(deepcopy=False))
+            trials = pace.look(self._study)
             signs = {trial.number: _sign(trial) for trial in self._running(trials)}
             if not any(first.setdefault(number, sign) == sign for number, sign in signs.items()):
                 break
@@ -120,7 +120,7 @@ class Watch:
 
     def lost(self) -> list[FrozenTrial]:
         """What had not changed for a lease by now, at each look so far."""
-        now, trials = time.monotonic(), self._study.get_trials(deepcopy=False)
+        now, trials = time.monotonic(), self._pace.look(self._study)
         suspects = {_sign(trial): trial for trial in [*self._running(trials), *unqueued(trials)]}
         self._since = {sign: self._since.get(sign, now) for sign in suspects}
         return [trial for sign, trial in suspects.items() if now - self._since[sign] > self._seconds]

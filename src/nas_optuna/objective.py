@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from nas_optuna.artifacts import TrialArtifacts
-from nas_optuna.attributes import CURVE, INHERITS, LIKENESS, PROMOTES, RETRY_OF
+from nas_optuna.attributes import INHERITS, LIKENESS, PROMOTES, RETRY_OF
 from nas_optuna.claims import SPENT, Claims
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
@@ -37,15 +36,14 @@ from nas_optuna.heirs import Heirs
 from nas_optuna.kept import Kept, may_promote
 from nas_optuna.latency import LATENCY, LatencyMeter
 from nas_optuna.lease import SECONDS, Beat
-from nas_optuna.pace import Pace
 from nas_optuna.space import Architecture, Space
 from nas_optuna.study import INTERRUPTED as INTERRUPTED
 from nas_optuna.study import OUT_OF_TIME as OUT_OF_TIME
-from nas_optuna.study import derive_seed, is_alive, is_feasible, origins, read_trials, this_worker
+from nas_optuna.study import derive_seed, origins, read_trials, this_worker
+from nas_optuna.twins import mean_over_twins, twin_of
 
 DUPLICATES = ("reuse", "retrain", "skip")
 INHERITANCE = {INHERITS, LIKENESS}
-WAIT_SECONDS = 0.2  # between two looks at a twin
 LOST = "lost"  # to another process, which took this one for dead
 
 Measures = Mapping[str, float]
@@ -192,12 +190,11 @@ class Objective:
         """What an earlier equal network says; None where there is none, or it shall be trained again."""
         if self.duplicates == "retrain" or PROMOTES in trial.user_attrs:
             return None
-        trials = self._wait_for_twin(trial, architecture)
-        twins = _twins(trials, trial, architecture, TrialState.COMPLETE, TrialState.PRUNED)
-        if not twins:
+        twin, reason = twin_of(trial, architecture, stop=self.stop_reason)
+        if reason:
+            self._stop(trial, reason)
+        if twin is None:
             return None
-        # the first that was trained to its end, if any was
-        twin = min(twins, key=lambda twin: twin.state != TrialState.COMPLETE)
         trial.set_user_attr("untrained", True)
         trial.set_user_attr("reused", twin.user_attrs.get("reused", twin.number))
         if self.duplicates == "skip":
@@ -209,17 +206,6 @@ class Objective:
             raise optuna.TrialPruned("equal to one that was pruned")
         trial.set_constraint("trained", 0.0)
         return tuple(twin.values)
-
-    def _wait_for_twin(self, trial: optuna.Trial, architecture: Architecture) -> list[FrozenTrial]:
-        """Wait while an equal network of an earlier trial is being trained; all trials at the last look."""
-        pace = Pace(WAIT_SECONDS)
-        while True:
-            trials = pace.look(lambda: read_trials(trial.study))
-            twins = _twins(trials, trial, architecture, TrialState.RUNNING)
-            if not any(twin.number < trial.number and is_alive(twin) for twin in twins):
-                return trials
-            if reason := pace.wait(self.stop_reason):
-                self._stop(trial, reason)
 
     @staticmethod
     def _stop(trial: optuna.Trial, reason: str) -> NoReturn:
@@ -281,7 +267,7 @@ class Objective:
             self.heirs.keep(trial.number, module.network)
         accuracy = module.curve[-1]
         if self.duplicates == "retrain":
-            accuracy = self._mean_over_twins(trial, architecture, accuracy)
+            accuracy = mean_over_twins(trial, architecture, accuracy)
         return self.objectives.values(accuracy=accuracy, measures=measures)
 
     def _begin(self, trial: optuna.Trial) -> tuple[int, Checkpoint | None]:
@@ -320,37 +306,12 @@ class Objective:
         known = [None if name == "accuracy" else float(measures[name]) for name in self.objectives.names]
         return LearningCurve(trial, values=known)
 
-    @staticmethod
-    def _mean_over_twins(trial: optuna.Trial, architecture: Architecture, accuracy: float) -> float:
-        twins = _twins(read_trials(trial.study), trial, architecture, TrialState.COMPLETE)
-        trained = [twin.user_attrs["trained"] for twin in twins if "trained" in twin.user_attrs]
-        trial.set_user_attr("trained", accuracy)
-        trial.set_user_attr("trainings", len(trained) + 1)
-        return float(statistics.mean([*trained, accuracy]))
-
     def _infeasible(
         self, trial: optuna.Trial, measures: Measures, reason: str, *, trained: float
     ) -> tuple[float, ...]:
         trial.set_user_attr("infeasible", reason)
         trial.set_constraint("trained", trained)
         return self.objectives.values(accuracy=1 / len(self.data.classes), measures=measures)
-
-
-def _twins(
-    trials: Sequence[FrozenTrial], trial: optuna.Trial, architecture: Architecture, *states: TrialState
-) -> list[FrozenTrial]:
-    """Other trials of an equal network in these states, judged or being judged."""
-    return [
-        twin
-        for twin in trials
-        if twin.state in states
-        and twin.user_attrs.get("hash") == architecture.hash
-        and twin.number != trial.number
-        and is_feasible(twin)
-        # one that ran out of time, or was skipped, says nothing
-        and (twin.state != TrialState.PRUNED or twin.intermediate_values or CURVE in twin.user_attrs)
-        and "stopped" not in twin.user_attrs
-    ]
 
 
 def rebuild(space: Space, trial: FrozenTrial) -> Architecture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,11 +34,10 @@ from nas_optuna.results import (
     summarize,
     table,
 )
+from nas_optuna.schedule import Schedule
 from nas_optuna.storages import settle
 from nas_optuna.study import (
     count_trained,
-    is_counted,
-    is_feasible,
     is_trained,
     read_trials,
     requeue,
@@ -50,9 +48,6 @@ FAILURES_IN_A_ROW = 3
 UNTRAINED_IN_A_ROW = 500
 TIMING = "timing.json"
 SHOWN = 5  # networks in the closing table
-# another network is not begun in less than these parts of the time that the fastest so far took and of what
-# is planned for a typical one: the winner is trained longer instead
-HOPELESS, UNLIKELY = 0.5, 0.75
 
 
 def search(config: DictConfig) -> float | tuple[float, ...]:
@@ -94,16 +89,24 @@ class Search:
     """
 
     def __init__(self, config: DictConfig, interrupt: Interrupt) -> None:
-        self._started = time.monotonic()
+        started = time.monotonic()
         self._interrupt = interrupt
-        self._parts = prepare(config, started=self._started)
+        self._parts = prepare(config, started=started)
         self._study = self._parts.study
         self._objectives = self._parts.objectives
         self._timing = Timing(self._parts.folder / TIMING)
-        self._earlier: float = self._study.user_attrs.get("seconds", 0.0)
-        self._earlier_search: float = self._study.user_attrs.get("search_seconds", 0.0)
+        known = self._study.user_attrs
+        self._schedule = Schedule(
+            timeout=self._parts.budget.timeout,
+            share=self._parts.settings.search_share,
+            trial_seconds=self._parts.plan.trial_seconds,
+            started=started,
+            earlier=known.get("seconds", 0.0),
+            earlier_search=known.get("search_seconds", 0.0),
+            has_found=bool(front(self._study, self._objectives)),
+        )
         self.display = Display(
-            budget=self._parts.budget, objectives=self._objectives, elapsed=self._seconds()
+            budget=self._parts.budget, objectives=self._objectives, elapsed=self._schedule.seconds()
         )
         self.display.say(self._describe_plan())
         if self._parts.limits:
@@ -113,8 +116,6 @@ class Search:
         self.winner: FrozenTrial | None = None
         self._test: dict[str, Any] | None = None
         self._halt: str | None = None
-        self._has_found = bool(front(self._study, self._objectives))
-        self._shortest = math.inf  # seconds of a network trained to its end, the fastest so far
         self._watch = Watch(self._study, seconds=self._parts.worker_config["lease"])
 
     def explore(self) -> None:
@@ -122,13 +123,13 @@ class Search:
         trials = read_trials(self._study)
         self.display.resume(trials)
         for trial in trials:
-            self._remember_length(trial)
+            self._schedule.take_in(trial)
         if self._parts.workers == 1:
             self._explore_alone()
         else:
             self._parts.data.share()
             Crew(self._job(), workers=self._parts.workers, chief=self).run()
-        if not self._is_time_over():
+        if not self._schedule.is_time_over():
             self._watch.wait_out(lambda: self._interrupt.requested or self._halt)
         for files in (self._parts.kept, self._parts.heirs):
             if files is not None and not self._interrupt.requested:
@@ -139,9 +140,10 @@ class Search:
     def may_start(self, *, asking: int) -> bool | None:
         """Whether a worker may ask for a network; None while that depends on those that run."""
         self._look_for_lost()
-        if self._interrupt.requested or self._is_over() or self._is_too_late() or self._halt:
+        schedule = self._schedule
+        if self._interrupt.requested or self._halt or schedule.is_over() or schedule.is_too_late():
             return False
-        limit, is_late = self._parts.budget.n_trials, self._is_time_over()
+        limit, is_late = self._parts.budget.n_trials, schedule.is_time_over()
         if limit is None and not is_late:
             return True
         trials = read_trials(self._study)
@@ -160,7 +162,7 @@ class Search:
         self._look_for_lost()
         if self._interrupt.requested:
             return INTERRUPTED
-        return OUT_OF_TIME if self._is_over() else None
+        return OUT_OF_TIME if self._schedule.is_over() else None
 
     def is_interrupted(self) -> bool:
         """Whether the user waits for the end."""
@@ -170,32 +172,6 @@ class Search:
         """Queue again what workers of other machines left that give no sign of life."""
         if lost := self._watch.sweep():
             self.display.say(f"the workers of trial {', '.join(map(str, lost))} are gone: queued again")
-
-    def _is_time_over(self) -> bool:
-        """Whether the search's part of the time is used up."""
-        timeout = self._parts.budget.timeout
-        return timeout is not None and self._search_seconds() >= timeout * self._parts.settings.search_share
-
-    def _is_over(self) -> bool:
-        """Whether the search ends here: with its time; where it has found nothing by then, with all time."""
-        return self._is_time_over() and self._is_enough()
-
-    def _is_too_late(self) -> bool:
-        """Whether what is left of the search's time is too short to train another network to its end."""
-        timeout = self._parts.budget.timeout
-        if timeout is None or self._shortest == math.inf:
-            return False
-        left = timeout * self._parts.settings.search_share - self._search_seconds()
-        return left < max(HOPELESS * self._shortest, UNLIKELY * (self._parts.plan.trial_seconds or 0.0))
-
-    def _remember_length(self, trial: FrozenTrial) -> None:
-        if trial.state == TrialState.COMPLETE and is_counted(trial) and is_feasible(trial) and trial.duration:
-            self._shortest = min(self._shortest, trial.duration.total_seconds())
-
-    def _is_enough(self) -> bool:
-        """Whether there is a winner, or no time at all: until then the search may use the rest of it."""
-        timeout = self._parts.budget.timeout
-        return self._has_found or (timeout is not None and self._search_seconds() >= timeout)
 
     def running(self, what: str, *, worker: int = 0) -> None:
         """A worker begins a training."""
@@ -267,7 +243,7 @@ class Search:
         """Compare the best networks with fresh seeds; train, test and save the winner."""
         has_time = not self._interrupt.requested
         self.winner, self._test = conclude(
-            self._parts, display=self.display, interrupt=self._interrupt, seconds=self._seconds
+            self._parts, display=self.display, interrupt=self._interrupt, seconds=self._schedule.seconds
         )
         if has_time:
             self._remember_seconds()
@@ -281,7 +257,7 @@ class Search:
             self._objectives,
             storage=self._parts.storage,
             seed=self._parts.seed,
-            seconds=self._seconds(),
+            seconds=self._schedule.seconds(),
             best=next(((trial, found) for trial, found in best if trial == self.winner), None),
             front=best,
             fresh={number: values for number, values in fresh.items() if values},
@@ -292,7 +268,7 @@ class Search:
         self._timing.save()
         say = self.display.say
         counts = ", ".join(f"{count} {name}" for name, count in summary["trials"].items() if count)
-        say(f"\n{self._study.study_name}: {counts or 'no trial'} in {self._seconds():.0f} s")
+        say(f"\n{self._study.study_name}: {counts or 'no trial'} in {self._schedule.seconds():.0f} s")
         if best:
             shown = best if len(self._objectives.names) > 1 else best[:SHOWN]
             self.display.console.print(
@@ -349,14 +325,13 @@ class Search:
     def _after(self, number: int, trials: Sequence[FrozenTrial]) -> None:
         study, trial = self._study, trials[number]
         self.display.ended(trial)
-        self._remember_length(trial)
-        self._has_found = self._has_found or (trial.state == TrialState.COMPLETE and is_feasible(trial))
+        self._schedule.take_in(trial)
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(study, trial)
         for files in (self._parts.kept, self._parts.heirs):
             if files is not None:
                 files.tidy(study, trials)
-        study.set_user_attr("search_seconds", round(self._search_seconds(), 2))
+        study.set_user_attr("search_seconds", round(self._schedule.search_seconds(), 2))
         self._remember_seconds()
         if self._fresh is not None:
             self._fresh.after_trial()
@@ -373,13 +348,6 @@ class Search:
                 f"{self._objectives.limits}: widen the space or the limits"
             )
 
-    def _seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._started
-
-    def _search_seconds(self) -> float:
-        """Time that went into trials, and into preparing them: a final training takes nothing from it."""
-        return self._earlier_search + time.monotonic() - self._started
-
     def _remember_seconds(self) -> None:
-        self._study.set_user_attr("seconds", round(self._seconds(), 2))
+        self._study.set_user_attr("seconds", round(self._schedule.seconds(), 2))
         settle(self._parts.storage)

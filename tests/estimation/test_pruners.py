@@ -145,7 +145,8 @@ class Counted(optuna.storages.InMemoryStorage):
 def looks_at_rungs(monkeypatch: pytest.MonkeyPatch, *, look: float, between: float) -> list[int]:
     """How often the study is read at each epoch of a curve that goes on; a look takes so many seconds."""
     clock = SimpleNamespace(now=0.0, look=look)
-    monkeypatch.setattr("nas_optuna.pace.time.monotonic", lambda: clock.now)
+    for name in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"nas_optuna.pace.time.{name}", lambda: clock.now)
     storage = Counted(clock)
     study = optuna.create_study(direction="maximize", pruner=CurvePruner(), storage=storage)
     curve = np.linspace(0.1, 0.9, 16)
@@ -175,7 +176,8 @@ def test_curve_pruner_knows_what_ended_before_a_trial_began_however_slow_the_sto
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimpleNamespace(now=0.0, look=5.0)
-    monkeypatch.setattr("nas_optuna.pace.time.monotonic", lambda: clock.now)
+    for name in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"nas_optuna.pace.time.{name}", lambda: clock.now)
     slow, quick = CurvePruner(), CurvePruner()
     curves = rising(60, first_ranks=True)
     expected = replay(quick, curves)

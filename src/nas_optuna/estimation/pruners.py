@@ -231,7 +231,7 @@ class StudyCurves:
         if self._chain is not None and new_rung(running.steps, self._chain.rungs) is None:
             return None
         if self._is_to_be_read(number):
-            trials = self._pace.look(lambda: study.get_trials(deepcopy=False))
+            trials = self._pace.look(study)
             self._take_in(study, running.objective, trials)
         if self._chain is None or (rung := new_rung(running.steps, self._rungs)) is None:
             return None
