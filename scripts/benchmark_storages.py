@@ -151,7 +151,9 @@ def measure(crowds: Sequence[Crowd], workers: int, *, settle: float, window: flo
     if not inside:
         return {"failed": "no training ended"}
     count, seconds = len(inside), ended - begun
-    gaps = [training.gap for training in inside]
+    gaps = [training.gap for training in inside if training.gap is not None]
+    if not gaps:
+        return {"failed": "no second training ended"}
     reports = [report for training in inside for report in training.reports]
     slept = sum(training.slept for training in inside)
     own, everything = (now - then for now, then in zip(after, before, strict=True))

@@ -25,13 +25,14 @@ class Training:
 
     Attributes:
         ended: When it ended, as ``time.monotonic`` counts.
-        gap: From the end of this worker's training before it to its begin: to tell, to ask, to claim.
+        gap: From the end of this worker's training before it to its begin: to tell, to ask, to claim; None
+            for its first one.
         slept: The training itself.
         reports: Each of its reports, the pruner's answer included.
     """
 
     ended: float
-    gap: float
+    gap: float | None
     slept: float
     reports: Sequence[float]
 
@@ -93,8 +94,8 @@ class SlowTable(Table):
             if any(heard):
                 break
         RECORDS.of_thread.ended = time.monotonic()
-        if before is not None:
-            RECORDS.trainings.append(Training(RECORDS.of_thread.ended, begun - before, slept, reports))
+        gap = None if before is None else begun - before
+        RECORDS.trainings.append(Training(RECORDS.of_thread.ended, gap, slept, reports))
         found.curve[:] = curve
         return found
 
