@@ -93,12 +93,13 @@ def test_part_of_a_first_trial_is_kept_for_it_until_it_ends() -> None:
     assert Claims(study).claim(later, stop=never) is None
 
 
-def test_part_of_a_first_trial_that_still_waits_is_kept_for_it() -> None:
+def test_nobody_waits_for_a_first_trial_that_is_queued() -> None:
+    """Where all did, there would be nobody to try it."""
     study = make_study(1)
     study.enqueue_trial({})
     study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
     later = optuna.Trial(study, study.trials[1]._trial_id)
-    assert Claims(study).claim(later, stop=after(3)) == "enough"
+    assert Claims(study).claim(later, stop=after(3)) == SPENT
 
 
 def two_later_ones() -> tuple[optuna.Study, optuna.Trial, optuna.Trial]:

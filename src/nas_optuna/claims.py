@@ -85,14 +85,16 @@ class Claims:
             trials = pace.look(self._study)
             others = [other for other in trials if is_counted(other) and other.number != trial.number]
             held = sum(_holds(other, limit) for other in others)
-            # whoever waits for one that is queued again would keep it from being tried
             is_retried = RETRY_OF in trial.user_attrs
             kept_free = 0 if is_retried else len(_cut_off(trials, limit)) + _retrying(others, limit)
+            queued = not is_retried and any(other.state == TrialState.WAITING for other in others)
             asking = [other.number for other in others if _asks(other) and not _holds(other, limit)]
             if asks and held + kept_free + len(asking) < limit:
                 trial.set_user_attr(CLAIM, HOLDS)
                 return None
-            is_spent = sum(map(_is_spent, others)) >= limit or (kept_free and held + kept_free >= limit)
+            # whoever waits for one that is queued would keep it from being tried
+            is_full = held + kept_free >= limit
+            is_spent = sum(map(_is_spent, others)) >= limit or (is_full and (kept_free > 0 or queued))
             has_room = held + kept_free + sum(number < trial.number for number in asking) < limit
             if not (refused := SPENT if is_spent else stop()):
                 if has_room == asks:
