@@ -157,13 +157,12 @@ def ours(
             lease=defaults.lease,
             claims=Claims(study),
         )
-        number, seconds = run_trial(study, objective, read_trials(study))
+        trial, seconds = run_trial(study, objective, read_trials(study))
         started = time.perf_counter()
         settle(address)
         seconds["tell"] += time.perf_counter() - started
-        value = study.trials[number].value
-        assert value is not None
-        return value, seconds
+        assert trial.value is not None
+        return trial.value, seconds
 
     return run
 

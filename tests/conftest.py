@@ -123,8 +123,8 @@ def make_training(**changes: object) -> Training:
 
 def judge_next(study: optuna.Study, objective: Objective) -> FrozenTrial:
     """Run a trial as a worker does; as it ended."""
-    number, _ = run_trial(study, objective, read_trials(study))
-    return study.trials[number]
+    trial, _ = run_trial(study, objective, read_trials(study))
+    return trial
 
 
 def compose_config(*overrides: str, name: str = "config") -> DictConfig:

@@ -14,12 +14,13 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import SHORT, command_environment, compose_config
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from postgres import Postgres, needs_postgres, running_postgres
 
 from nas_optuna.errors import InputError, NothingFound
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.join import join
+from nas_optuna.pace import Pace
 from nas_optuna.search import Search, search
 from nas_optuna.storages import open_storage
 from nas_optuna.study import CONFIGURATION, count_trained, is_counted, keep_budget
@@ -59,6 +60,28 @@ def test_study_says_what_a_worker_has_to_know(table_study: optuna.Study, tmp_pat
 def test_worker_of_a_study_whose_budget_is_spent_does_nothing(table_study: optuna.Study) -> None:
     assert join_here() == 0
     assert len(load().trials) == 3
+
+
+def test_worker_looks_after_each_of_its_trials_near_the_end_of_the_budget_only(
+    table_study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    class Slow(Pace):
+        """Of a storage whose looks take so long that none is due."""
+
+        is_due = False
+
+        def look(self, study: optuna.Study) -> list[FrozenTrial]:
+            trials = super().look(study)
+            found.append(len(trials))
+            return trials
+
+    monkeypatch.setattr("nas_optuna.join.Pace", Slow)
+    keep_budget(table_study, n_trials=20, deadline=None)
+    assert join_here() == 17
+    assert len(load().trials) == 20
+    assert found == [3, 18, 19, 20]
 
 
 def test_worker_begins_nothing_after_the_time(table_study: optuna.Study) -> None:

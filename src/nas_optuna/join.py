@@ -28,10 +28,11 @@ from nas_optuna.pace import WAIT_SECONDS, Pace
 from nas_optuna.reopen import Reopened, open_again, overrides_of
 from nas_optuna.results import Display, front
 from nas_optuna.storages import hide_password, open_storage, path_of, settle
-from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, read_trials, requeue, sweep_dead
+from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, requeue, sweep_dead
 
 FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = 3, 500
 LOOK_SECONDS = 0.5  # between two looks for something to do
+LATE = 3  # trials of each that runs before the budget may be spent: a worker looks after each of its own
 SAID = ("plan", "fingerprint", CONFIGURATION, BUDGET_LEFT)  # by a study that can be joined
 
 
@@ -96,6 +97,7 @@ class Joined:
         self._address = str(reopened.config.storage)
         self._folder = reopened.folder
         self._claims = Claims(self._study)
+        self._pace = Pace(longest=WAIT_SECONDS)
         self._watch = Watch(self._study, seconds=reopened.config.get("lease", SECONDS))
         budget = self._claims.budget
         self._deadline: float | None = budget["deadline"]
@@ -128,7 +130,8 @@ class Joined:
         """Run trials while there is something to do."""
         sweep_dead(self._study)
         remove_temporaries(self._folder)
-        trials, pace = read_trials(self._study), Pace(LOOK_SECONDS, longest=WAIT_SECONDS)
+        pace = Pace(LOOK_SECONDS, longest=WAIT_SECONDS)
+        trials = self._pace.look(self._study)
         self.display.resume(trials)
         while (answer := self._may_ask(trials)) is not False:
             if answer:
@@ -149,13 +152,13 @@ class Joined:
         if is_done and self._objective.kept is not None:
             self._objective.kept.clear()
 
-    def _run_trial(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Run one; all trials there are after it."""
-        number, _ = run_trial(self._study, self._objective, trials)
-        after = read_trials(self._study)
-        trial = after[number]
+    def _run_trial(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Run one; all trials there are, as far as they are known after it."""
+        trial, _ = run_trial(self._study, self._objective, trials)
+        after = self._look_after(trial, trials)
         self.done += 1
-        self.display.resume(after, without=number)
+        if after is not trials:
+            self.display.resume(after, without=trial.number)
         self.display.ended(trial)
         self._has_found = self._has_found or trial.state == TrialState.COMPLETE
         self._failures = self._failures + 1 if "error" in trial.user_attrs else 0
@@ -166,6 +169,16 @@ class Joined:
             self._objective.kept.tidy(self._study, after)
         settle(self._address)
         return after
+
+    def _look_after(self, trial: FrozenTrial, before: list[FrozenTrial]) -> list[FrozenTrial]:
+        """All trials there are after one that ended here; what was read before where that will do.
+
+        What others did meanwhile matters near the end of the budget, and what they learned at times.
+        """
+        limit = self._claims.budget["n_trials"]
+        running = sum(other.state == TrialState.RUNNING for other in before)
+        is_late = limit is not None and trial.number + LATE * (1 + running) >= limit
+        return self._pace.look(self._study) if is_late or self._pace.is_due else before
 
     def _may_ask(self, trials: Sequence[FrozenTrial]) -> bool | None:
         self._sweep()

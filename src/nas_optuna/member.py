@@ -59,7 +59,7 @@ class Job:
 
 def run_trial(
     study: optuna.Study, objective: Objective, trials: Sequence[FrozenTrial]
-) -> tuple[int, dict[str, float]]:
+) -> tuple[FrozenTrial, dict[str, float]]:
     """Ask for one network, judge it, tell the study.
 
     Args:
@@ -68,9 +68,10 @@ def run_trial(
         trials: All there are, as they were read last.
 
     Returns:
-        The trial's number, and the seconds of each span from ask to tell.
+        The trial as it ended, and the seconds of each span from ask to tell.
     """
     begun: list[optuna.Trial] = []
+    ended: list[FrozenTrial] = []
 
     def judge(trial: optuna.Trial) -> tuple[float, ...]:
         begun.append(trial)
@@ -81,13 +82,20 @@ def run_trial(
     objective.promote(study, trials)
     try:
         # a network and its Trainer refer to one another: only the collector frees them
-        study.optimize(judge, n_trials=1, catch=(Exception,), gc_after_trial=True)
+        study.optimize(
+            judge,
+            n_trials=1,
+            catch=(Exception,),
+            callbacks=[lambda _, trial: ended.append(trial)],
+            gc_after_trial=True,
+        )
     except (ValueError, UpdateFinishedTrialError):
         # another process took this one for dead, and ended its trial
-        if not begun or not read_trials(study)[begun[0].number].state.is_finished():
+        ended += [read_trials(study)[trial.number] for trial in begun]
+        if not ended or not ended[0].state.is_finished():
             raise
     leave_out_lasting()
-    return begun[0].number, objective.stopwatch.lap()
+    return ended[0], objective.stopwatch.lap()
 
 
 def work(job: Job, connection: Connection) -> None:
@@ -107,8 +115,8 @@ def work(job: Job, connection: Connection) -> None:
         while (answer := connection.recv()) is not False:
             if answer is not True:  # came too late: the training had ended
                 continue
-            number, seconds = run_trial(study, objective, read_trials(study))
-            connection.send(("ended", number, seconds))
+            trial, seconds = run_trial(study, objective, read_trials(study))
+            connection.send(("ended", trial.number, seconds))
             connection.send(("ready",))
     except (EOFError, BrokenPipeError, StorageGone):
         pass  # the search is gone, or says itself that the storage is

@@ -227,8 +227,8 @@ class Search:
             if answer is None:
                 time.sleep(POLL_SECONDS)
                 continue
-            number, seconds = run_trial(self._study, objective, read_trials(self._study))
-            self.ended(number, seconds)
+            trial, seconds = run_trial(self._study, objective, read_trials(self._study))
+            self.ended(trial.number, seconds)
 
     def _job(self) -> Job:
         return Job(
