@@ -97,7 +97,7 @@ class Joined:
         self._address = str(reopened.config.storage)
         self._folder = reopened.folder
         self._claims = Claims(self._study)
-        self._pace = Pace(longest=WAIT_SECONDS)
+        self._pace = Pace()
         self._watch = Watch(self._study, seconds=reopened.config.get("lease", SECONDS))
         budget = self._claims.budget
         self._deadline: float | None = budget["deadline"]
