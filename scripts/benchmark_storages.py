@@ -64,6 +64,7 @@ from nas_optuna.storages import open_storage
 SPAWN = get_context("spawn")
 PROCESSES = 4  # of all workers: more would only take memory
 START_SECONDS = 600  # for all workers to join
+JOINING = 4  # of a process at a time: it is the search that is measured, not a rush at its door
 FREEZE_SECONDS = 2.0
 HEAD = (
     "storage",
@@ -276,14 +277,15 @@ def be_crowd(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    go, joined = threading.Event(), threading.Semaphore(0)
+    go, joining, joined = threading.Event(), threading.Semaphore(JOINING), threading.Semaphore(0)
     failed: list[str] = []
 
     def be_worker(delay: float) -> None:
         try:
-            loaded = optuna.load_study(study_name=study, storage=open_storage(address, seconds=60.0))
-            reopened = open_again(loaded, storage=address, folder=Path(folder), allow=("simulated",))
-            worker = Joined(reopened, Interrupt())
+            with joining:
+                loaded = optuna.load_study(study_name=study, storage=open_storage(address, seconds=60.0))
+                reopened = open_again(loaded, storage=address, folder=Path(folder), allow=("simulated",))
+                worker = Joined(reopened, Interrupt())
         except Exception as error:
             failed.append(f"{type(error).__name__}: {error}")
             joined.release()
