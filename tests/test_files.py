@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nas_optuna.files import remove_temporaries, write_file
+from nas_optuna.files import remove_temporaries, write_file, write_if_possible
 
 KILLED = """
 import os, sys
@@ -67,3 +68,20 @@ def test_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_file(tmp_path / "folder", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_file_that_can_be_done_without_is_left_out_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    assert write_if_possible(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for _ in range(2):
+        assert not write_if_possible(path, b"new")
+    assert capsys.readouterr().err == f"{path} can't be written (No space left on device): going on without\n"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -107,6 +107,44 @@ def test_same_command_runs_nothing_and_a_larger_budget_goes_on(command: Command,
     assert len({trial.user_attrs["hash"] for trial in trials}) == 4
 
 
+# no file reaches the disk whole; what sqlite writes does
+FULL_DISK = """
+import errno, os
+def fail(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.fsync = fail
+from nas_optuna.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_search_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    command: Command, tmp_path: Path
+) -> None:
+    full = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *SHORT],
+        cwd=tmp_path,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert full.returncode == 3
+    assert full.stderr.splitlines()[-1].startswith("error: ")
+    assert full.stderr.splitlines()[-1].endswith(
+        ": no space left. All that was found is kept: make room and give the same command again."
+    )
+    folder = tmp_path / "runs" / NAME
+    found = [trial.values for trial in load_study(folder, NAME).trials]
+    assert len(found) == 2
+    assert all(found)
+    assert command(*SHORT).returncode == 0
+    assert [trial.values for trial in load_study(folder, NAME).trials] == found
+    assert summary(folder)["test"]["accuracy"] > 0
+
+
 @pytest.mark.slow
 def test_timeout_is_for_everything_and_is_not_given_twice(command: Command, tmp_path: Path) -> None:
     timed = ("+experiment=digits", "n_trials=null", "timeout=40", "estimation.epochs=null")

@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from postgres import Postgres, needs_postgres, running_postgres
 
 from nas_optuna.errors import InputError, StorageGone
-from nas_optuna.storages import check_address, hide_password, open_storage, path_of
+from nas_optuna.storages import check_address, hide_password, open_storage, path_of, settle
 
 needs_grpc = pytest.mark.skipif(
     importlib.util.find_spec("grpc") is None, reason="needs grpcio (the extra grpc)"
@@ -218,6 +218,34 @@ def test_journal_on_a_full_disk_waits_for_room(tmp_path: Path, capsys: pytest.Ca
     again = optuna.load_study(storage=open_storage(f"journal:///{path}"), study_name="study")
     assert again.user_attrs == {"mark": 1}
     assert [json.loads(line)["op_code"] for line in path.read_text().splitlines()] == [0, 2]
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="a limit on the size of files stands for a full disk, and Windows has no such limit",
+)
+def test_sqlite_on_a_full_disk_is_settled_when_there_is_room(tmp_path: Path) -> None:
+    import resource
+
+    address, path = addresses(tmp_path)[0], tmp_path / "study.db"
+    study = optuna.create_study(storage=open_storage(address), study_name="study")
+    settle(address)
+    # what is still in the log alone
+    for mark in range(20):
+        study.set_user_attr(f"mark {mark}", "word " * 300)
+    size = path.stat().st_size
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        settle(address)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        signal.signal(signal.SIGXFSZ, before)
+    assert path.stat().st_size == size
+    settle(address)
+    assert path.stat().st_size > size
+    assert len(optuna.load_study(storage=open_storage(address), study_name="study").user_attrs) == 20
 
 
 def test_lock_of_a_dead_process_on_a_journal_is_taken_from_it(

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nas_optuna import completion
-from nas_optuna.errors import InputError, NothingFound, StorageGone
+from nas_optuna.errors import InputError, NothingFound, StorageGone, is_full
 from nas_optuna.interrupt import EXIT_CODE
 
 NOTHING_FOUND_CODE = 1
@@ -158,6 +158,14 @@ def _guard(work: Callable[[], float | tuple[float, ...]]) -> float | tuple[float
         return _fail(NOTHING_FOUND_CODE)
     except StorageGone as error:
         sys.stderr.write(f"error: {error}\n")
+        return _fail(STORAGE_GONE_CODE)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        sys.stderr.write(
+            f"error: {error.filename or 'disk'}: no space left. All that was found is kept: make room and "
+            "give the same command again.\n"
+        )
         return _fail(STORAGE_GONE_CODE)
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)

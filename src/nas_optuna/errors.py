@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,11 @@ class StorageGone(BaseException):
     It is no ``Exception``: whoever catches the errors of a network, Optuna among them, must not take it for
     one. Its message is one line.
     """
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk has no room left, or its user none."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_number(

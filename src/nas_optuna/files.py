@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import os
 import platform
@@ -34,10 +35,31 @@ def write_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         # a full disk needs no half file
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
+
+
+def write_if_possible(path: Path, content: bytes) -> bool:
+    """The same for a file that a search can do without, such as on a full disk; then say so, and go on.
+
+    Returns:
+        Whether it is written.
+    """
+    try:
+        write_file(path, content)
+    except OSError as error:
+        _say_once(f"{path} can't be written ({error.strerror}): going on without")
+        return False
+    return True
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from nas_optuna.estimation import Estimator, Objectives, Parent, Table, likeness
-from nas_optuna.files import write_file
+from nas_optuna.files import write_if_possible
 from nas_optuna.space import Architecture, Network, Space
 from nas_optuna.study import is_feasible
 
@@ -81,7 +81,7 @@ class Heirs:
         assert isinstance(network, Network)  # what is looked up in a table has none, and no heirs
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in network.state_dict().items()}
         of = {HASH: network.architecture.hash}
-        write_file(self._path(number), safetensors.torch.save(tensors, metadata=of))
+        write_if_possible(self._path(number), safetensors.torch.save(tensors, metadata=of))
 
     def tidy(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         """Remove all but the weights of the best: the most accurate, or those on the Pareto front.

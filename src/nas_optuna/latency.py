@@ -17,7 +17,7 @@ from nas_optuna.cores import processor
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import Estimator, Objectives
 from nas_optuna.export.onnx_file import INPUT, OUTPUT, need, open_session, to_onnx
-from nas_optuna.files import one_at_a_time, write_file
+from nas_optuna.files import one_at_a_time, write_if_possible
 from nas_optuna.space import Architecture, Network
 from nas_optuna.space.latency import FORMS as TORCH_FORMS
 from nas_optuna.space.latency import Latency, check_device, measure_latency
@@ -207,7 +207,7 @@ class LatencyMeter:
 
     def _write(self) -> None:
         if self._path is not None and self._path.parent.is_dir():
-            write_file(self._path, (json.dumps(self._known, indent=1) + "\n").encode())
+            write_if_possible(self._path, (json.dumps(self._known, indent=1) + "\n").encode())
 
 
 def make_meter(

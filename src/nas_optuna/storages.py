@@ -12,7 +12,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,13 @@ def path_of(address: str) -> Path | None:
 
 
 def settle(address: str) -> None:
-    """Wait until the disk holds what a study in sqlite knows, so that a power cut takes nothing of it."""
+    """Wait until the disk holds what a study in sqlite knows, so that a power cut takes nothing of it.
+
+    A full disk holds what it holds: whoever writes next waits for room.
+    """
     path = path_of(address)
     if path is not None and address.startswith(SQLITE):
-        with closing(sqlite3.connect(path)) as connection:
+        with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA wal_checkpoint")
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_optuna.errors import InputError, check_number, check_one_of
-from nas_optuna.files import write_file
+from nas_optuna.files import write_if_possible
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 MemoryFormat = Literal["channels_last", "contiguous"]
@@ -203,7 +203,7 @@ class Executions:
         """Keep a choice. Of two processes that write at once, one is forgotten and measured again."""
         self._known = {**self._read(), **self._known, key: asdict(choice)}
         if self._path is not None:
-            write_file(self._path, (json.dumps(self._known, indent=1) + "\n").encode())
+            write_if_possible(self._path, (json.dumps(self._known, indent=1) + "\n").encode())
 
     def _read(self) -> dict[str, dict[str, Any]]:
         if self._path is None or not self._path.is_file():

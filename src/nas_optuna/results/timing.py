@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from nas_optuna.estimation import OTHER, SPANS
-from nas_optuna.files import write_file
+from nas_optuna.files import write_if_possible
 
 SAVE_EVERY = 10.0  # seconds at most; the file is written again in whole
 
@@ -43,7 +43,7 @@ class Timing:
             "shares": {name: round(value / everything, 4) for name, value in totals.items()},
             "trials": self._trials,
         }
-        write_file(self._path, (json.dumps(content, indent=1) + "\n").encode())
+        write_if_possible(self._path, (json.dumps(content, indent=1) + "\n").encode())
 
     def totals(self) -> dict[str, float]:
         """Seconds of each span over all trials, in the order of a trial."""
