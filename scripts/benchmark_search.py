@@ -45,7 +45,7 @@ def handwritten(arguments: argparse.Namespace) -> None:
     space = build_space(shared.configuration("cifar"))
     images = theirs.Images(Path(arguments.data), processes=arguments.loaders, batch_size=64)
     deadline = started + arguments.seconds
-    best: dict[str, Any] = {"accuracy": 0.0, "module": None}
+    best: dict[str, Any] = {"accuracy": -1.0, "module": None}
     history: list[tuple[float, float]] = []
 
     def objective(trial: optuna.Trial) -> float:
@@ -72,7 +72,7 @@ def handwritten(arguments: argparse.Namespace) -> None:
         sampler=optuna.samplers.TPESampler(seed=arguments.seed),
         pruner=optuna.pruners.MedianPruner(),
     )
-    study.optimize(objective, timeout=deadline - time.time())
+    study.optimize(objective, n_trials=arguments.trials, timeout=deadline - time.time())
     test = theirs.InMemory(Path(arguments.data) / "test", theirs.transforms.ToTensor())
     module = best["module"].eval()
     with torch.inference_mode():
@@ -107,11 +107,14 @@ def start(
                 f"cache_dir={folder}/cache",
             ),
         ]
+        command += [f"n_trials={arguments.trials}"] if arguments.trials else []
+        command += arguments.settings
     else:
         command = [sys.executable, __file__, f"--started={started}", f"--seed={seed}"]
         for name in ("data", "seconds", "epochs", "data_share", "loaders"):
             command.append(f"--{name.replace('_', '-')}={getattr(arguments, name)}")
         command.append(f"--cores={len(cores)}")
+        command += [f"--trials={arguments.trials}"] if arguments.trials else []
     with (arguments.out / f"{side}{seed}.log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -197,8 +200,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("settings", nargs="*", help="of our side, as on its command line: strategy=local")
     parser.add_argument("--data", required=True, help="folder of CIFAR-10 images")
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--trials", type=int, help="end a side earlier, after so many: to try this script")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cores", type=int, default=1, help="of each side")
     parser.add_argument("--epochs", type=int, default=4, help="of a hand-written training")
