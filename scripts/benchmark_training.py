@@ -61,6 +61,14 @@ from nas_optuna.storages import open_storage, settle
 from nas_optuna.study import keep_budget, read_trials
 
 HERE = Path(__file__).parent
+COMPARISONS = (
+    "bare_cifar",
+    "bare_digits",
+    "handwritten_conv",
+    "handwritten_dwsep",
+    "throughput_two_workers",
+    "two_workers_over_one",
+)
 # the bare loop's recipe: images are then equal work
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.15, "small_share": 0.0}
 
@@ -431,6 +439,32 @@ def best_loaders(arguments: argparse.Namespace) -> int:
     return min(seconds, key=lambda loaders: seconds[loaders])
 
 
+def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One of the comparisons."""
+    if name == "bare_cifar":
+        images = shared.load_cifar(arguments.data, arguments.cache)
+        return compare_with_bare(typical("cifar", images), images, Fidelity(4, 0.5, 500), arguments.repeats)
+    if name == "bare_digits":
+        digits = Digits(augmentation={"crop": 1})
+        digits.prepare()
+        # a trial of a second or two: more repeats against the noise
+        return compare_with_bare(typical("digits", digits), digits, Fidelity(20), 6 * arguments.repeats)
+
+    def side(kind: str, processes: int, layers: str, loaders: int = 0) -> Side:
+        threads = max(1, count_cores() // processes)
+        return Side(kind, arguments, processes=processes, threads=threads, layers=layers, loaders=loaders)
+
+    if name.startswith("handwritten"):
+        layer = name.removeprefix("handwritten_")
+        theirs = side("handwritten", 1, layer, arguments.loaders)
+        return compare(arguments, side("ours", 1, layer), theirs)
+    two = side("ours", 2, "conv,dwsep")
+    if name == "throughput_two_workers":
+        return compare(arguments, two, side("handwritten", 2, "conv,dwsep"))
+    # two workers train two networks in the time that one takes for one: twice as many trials
+    return compare(arguments, two, side("ours", 1, "conv,dwsep"), scale=2.0)
+
+
 def plot(details: dict[str, dict[str, Any]], path: Path) -> None:
     """A bar for each comparison, its repeats as points."""
     names = list(details)[::-1]
@@ -450,6 +484,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=shared.CACHE)
+    parser.add_argument("--only", nargs="+", choices=COMPARISONS, default=COMPARISONS, help="these ratios")
     parser.add_argument("--plot", type=Path, help="a png of the ratios; needs matplotlib")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--layers", default="conv", help=argparse.SUPPRESS)
@@ -469,32 +504,13 @@ def main() -> None:
         figures.setdefault("details", {})[name] = result
         print(f"{name:<24} {result['ratio']:6.3f}   {result['ratios']}", flush=True)
 
-    digits = Digits(augmentation={"crop": 1})
-    digits.prepare()
-    images = shared.load_cifar(arguments.data, arguments.cache)
-    cores = count_cores()
-    show(
-        "bare_cifar",
-        compare_with_bare(typical("cifar", images), images, Fidelity(4, 0.5, 500), arguments.repeats),
-    )
-    small = typical("digits", digits)
-    # a trial of a second or two: more repeats against the noise
-    show("bare_digits", compare_with_bare(small, digits, Fidelity(20), 6 * arguments.repeats))
+    if any(name.startswith("handwritten") for name in arguments.only):
+        figures["handwritten_loaders"] = arguments.loaders = best_loaders(arguments)
+    for name in arguments.only:
+        show(name, run(name, arguments))
     for name in ("cifar", "digits"):
-        figures[f"overhead_{name}"] = figures["details"][f"bare_{name}"]["overhead"]
-    loaders = best_loaders(arguments)
-    figures["handwritten_loaders"] = loaders
-    for layer in ("conv", "dwsep"):
-        mine = Side("ours", arguments, processes=1, threads=cores, layers=layer)
-        theirs = Side("handwritten", arguments, processes=1, threads=cores, layers=layer, loaders=loaders)
-        show(f"handwritten_{layer}", compare(arguments, mine, theirs))
-    mine = Side("ours", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
-    theirs = Side("handwritten", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
-    show("throughput_two_workers", compare(arguments, mine, theirs))
-    # two workers train two networks in the time that one takes for one: twice as many trials
-    both = Side("ours", arguments, processes=2, threads=max(1, cores // 2), layers="conv,dwsep")
-    alone = Side("ours", arguments, processes=1, threads=cores, layers="conv,dwsep")
-    show("two_workers_over_one", compare(arguments, both, alone, scale=2.0))
+        if f"bare_{name}" in figures:
+            figures[f"overhead_{name}"] = figures["details"][f"bare_{name}"]["overhead"]
     if arguments.plot:
         plot(figures["details"], arguments.plot)
     figures |= {"n": arguments.repeats, **shared.machine()}

@@ -147,6 +147,13 @@ def test_execution_of_the_beginning_is_kept(
     assert fit(digits, checkpoint, execution="auto").execution == begun.execution
 
 
+def test_training_in_parts_goes_on_as_if_never_stopped(digits: Digits, checkpoint: Checkpoint) -> None:
+    fit(digits, checkpoint, execution={"parts": 2}, stop=stop_after(14))
+    resumed, through = (fit(digits, kept, execution={"parts": 2}) for kept in (checkpoint, None))
+    assert resumed.curve == through.curve
+    assert same_weights(resumed, through)
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -154,6 +161,7 @@ def test_execution_of_the_beginning_is_kept(
         ({"architecture": Architecture(Stem(8), (Block("conv", 16, 2),))}, "architecture"),
         ({"fidelity": Fidelity(5, data_share=0.7)}, "fidelity"),
         ({"execution": {"memory_format": "contiguous"}}, "execution"),
+        ({"execution": {"parts": 2}}, "execution"),
         ({"learning_rate": 0.2}, "recipe"),
         ({"label_smoothing": 0.1}, "loss"),
         ({"with_validation": True}, "with_validation"),

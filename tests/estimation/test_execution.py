@@ -34,10 +34,20 @@ def choose(monkeypatch: pytest.MonkeyPatch, digits: Digits) -> Choose:
     """Chooses on a machine whose steps take what a table says: the first entry that fits."""
 
     def run(*table: Table, steps: int = LONG, default: float = 1.0) -> Execution:
-        monkeypatch.setattr(Probe, "seconds", lambda _, asked: look_up(table, asked, default))
+        monkeypatch.setattr(Probe, "seconds", lambda _, asked, **__: look_up(table, asked, default))
         return make_training(execution="auto").execution_of(ARCHITECTURE, digits, steps=steps)
 
     return run
+
+
+def take_parts(
+    monkeypatch: pytest.MonkeyPatch, digits: Digits, seconds: dict[int, float], threads: int
+) -> int:
+    """How many parts are chosen of a batch of 256 where a step takes so long."""
+    monkeypatch.setattr(Probe, "seconds", lambda _, asked, images=32: seconds.get(asked.parts, 9.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    training = make_training(execution="auto", batch_size=256)
+    return training.execution_of(ARCHITECTURE, digits, steps=SHORT * 10_000).parts
 
 
 def look_up(table: tuple[Table, ...], asked: Execution, default: float) -> float:
@@ -69,7 +79,7 @@ def test_what_is_too_short_for_one_training_is_measured_for_a_longer_one(
     digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table: tuple[Table, ...] = (({"compile": True}, 9), ({"precision": "bf16-mixed"}, 0.001))
-    monkeypatch.setattr(Probe, "seconds", lambda _, asked: look_up(table, asked, 0.01))
+    monkeypatch.setattr(Probe, "seconds", lambda _, asked, **__: look_up(table, asked, 0.01))
     training = make_training(execution="auto")
     chosen = [training.execution_of(ARCHITECTURE, digits, steps=steps) for steps in (SHORT, LONG)]
     assert [execution.precision for execution in chosen] == ["32-true", "bf16-mixed"]
@@ -90,7 +100,7 @@ def test_compilation_is_used_only_by_trainings_that_repay_it() -> None:
 
 def test_planning_compiles_nothing(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Execution] = []
-    monkeypatch.setattr(Probe, "seconds", lambda _, execution: asked.append(execution) or 100.0)
+    monkeypatch.setattr(Probe, "seconds", lambda _, execution, **__: asked.append(execution) or 100.0)
     time_steps(make_training(execution="auto"), ARCHITECTURE, digits)
     assert asked
     assert not any(execution.compile for execution in asked)
@@ -99,6 +109,56 @@ def test_planning_compiles_nothing(digits: Digits, monkeypatch: pytest.MonkeyPat
 def test_fewer_threads_are_tried(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert choose(({"compile": True}, 9), ({"threads": 4}, 0.5), ({"threads": 1}, 0.6)).threads == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads", "parts"),
+    [
+        ({1: 1.0, 2: 0.8}, 8, 2),
+        ({1: 1.0, 2: 0.8, 4: 0.6, 8: 0.58}, 8, 4),
+        ({1: 1.0, 2: 0.95, 4: 0.5}, 8, 1),  # near tie
+        ({1: 1.0, 2: 0.8, 4: 0.6}, 3, 2),  # no thread for each of four
+        ({1: 1.0, 2: 0.1}, 1, 1),
+    ],
+)
+def test_batch_is_cut_as_long_as_that_is_faster(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], threads: int, parts: int
+) -> None:
+    assert take_parts(monkeypatch, digits, seconds, threads) == parts
+
+
+def test_part_and_whole_are_timed_on_as_many_images(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def seconds(_: Probe, execution: Execution, images: int = 32) -> float:
+        asked.append((execution.parts, images))
+        return 1.0 / execution.parts
+
+    monkeypatch.setattr(Probe, "seconds", seconds)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    split = digits.split("train")
+    Probe(nn.Flatten(), split.inputs[:128] / 255, split.labels[:128], device=CPU).choose()
+    assert asked[-4:] == [(1, 64), (2, 64), (2, 128), (4, 128)]
+
+
+def test_network_that_draws_numbers_is_not_cut(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probe, "seconds", lambda _, asked, images=32: 1.0 / asked.parts)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    split = digits.split("train")
+    probe = Probe(nn.Dropout(), split.inputs[:128] / 255, split.labels[:128], device=CPU)
+    assert probe.choose().execution.parts == 1
+
+
+def test_compiled_kernels_compute_whole_batches() -> None:
+    choice = Choice(Execution(parts=2), seconds=1.0, compiled_seconds=0.5)
+    assert choice.over(500) == Execution(compile=True)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_step_is_timed_in_parts(digits: Digits, parts: int) -> None:
+    split, network = digits.split("train"), make_training().build(ARCHITECTURE, digits, seed=0)
+    probe = Probe(network, split.inputs[:64] / 255, split.labels[:64], device=CPU)
+    assert 0 < probe.seconds(Execution(parts=parts), images=48) < 60
 
 
 def test_measuring_leaves_the_network_as_it_is(digits: Digits) -> None:
@@ -228,8 +288,16 @@ def test_half_precision_of_a_gpu_is_the_one_it_has(monkeypatch: pytest.MonkeyPat
         ({"threads": 0}, "threads.*0"),
         ({"compile": "yes"}, "compile.*yes"),
         ("16-mixed", "16-mixed needs a CUDA device"),
+        ({"parts": 0}, "parts.*0.*at least 1"),
+        ({"parts": 33}, "parts.*33.*at most 32"),
+        ({"parts": 2, "compile": True}, "2 parts.*compile=false"),
     ],
 )
 def test_impossible_execution_is_named(asked: object, words: str) -> None:
     with pytest.raises(InputError, match=f"estimation.execution.*{words}"):
         make_training(execution=asked)
+
+
+def test_parts_are_for_cpus() -> None:
+    with pytest.raises(InputError, match=r"estimation.execution: 2 parts.*this is cuda.*parts=1 or auto"):
+        Execution(parts=2).check(torch.device("cuda"))

@@ -22,6 +22,19 @@ def test_orthogonalized_matrix_keeps_its_directions_and_evens_their_lengths(shap
     assert nn.functional.cosine_similarity(result.flatten(), (left @ right).flatten(), dim=0) > 0.97
 
 
+@pytest.mark.parametrize("shape", [(16, 144), (96, 432), (144, 16), (16, 32)])
+def test_iterating_on_squares_gives_what_iterating_on_matrices_gives(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    # singular values over three decades, as gradients have them
+    left, right = (torch.linalg.qr(torch.randn(side, min(shape), generator=random)).Q for side in shape)
+    matrices = (left * torch.logspace(0, -3, min(shape)) @ right.mT)[None]
+    found = orthogonalize(matrices)
+    monkeypatch.setattr("nas_optuna.estimation.optimizer.LONG", 1000)
+    torch.testing.assert_close(found, orthogonalize(matrices), rtol=0, atol=1e-3)
+
+
 def test_step_is_that_of_the_definition() -> None:
     weight = nn.Parameter(torch.zeros(6, 2, 1, 1))
     gradients = [torch.randn(6, 2, 1, 1, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]

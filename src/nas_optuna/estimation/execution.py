@@ -1,4 +1,4 @@
-"""Performance estimation: how a device computes a network: memory format, precision, threads, compilation."""
+"""Performance estimation: how a device computes a network: format, precision, threads, parts, compilation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_optuna.errors import InputError, check_number, check_one_of
+from nas_optuna.estimation.replicas import Replicas, Team, draws_numbers
 from nas_optuna.files import write_if_possible
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -45,6 +46,8 @@ class Execution:
             likewise, with the loss scaled).
         memory_format: ``channels_last`` or ``contiguous`` (channels first).
         threads: CPU threads; None for as many as the process has.
+        parts: Into how many a batch is cut, to be computed side by side, each part by its share of the CPU
+            threads. Batch norms then normalise each part by its own statistics.
         compile: Whether ``torch.compile`` makes kernels for the network.
 
     Raises:
@@ -55,6 +58,7 @@ class Execution:
     memory_format: MemoryFormat = "channels_last"
     threads: int | None = None
     compile: bool = False
+    parts: int = 1
 
     def __post_init__(self) -> None:
         check_one_of("estimation.execution.precision", self.precision, get_args(Precision))
@@ -63,6 +67,12 @@ class Execution:
             check_number("estimation.execution.threads", self.threads, whole=True, at_least=1)
         if not isinstance(self.compile, bool):
             raise InputError(f"estimation.execution.compile: {self.compile!r} must be true or false.")
+        check_number("estimation.execution.parts", self.parts, whole=True, at_least=1)
+        if self.compile and self.parts > 1:
+            raise InputError(
+                f"estimation.execution: {self.parts} parts run no compiled kernels; set compile=false or "
+                "parts=1."
+            )
 
     def check(self, device: torch.device) -> None:
         """Raise an ``InputError`` where a device can't compute so."""
@@ -71,11 +81,17 @@ class Execution:
                 f"estimation.execution: 16-mixed needs a CUDA device, this is {device.type}; use bf16-mixed, "
                 "32-true or auto."
             )
+        if self.parts > 1 and device.type != "cpu":
+            raise InputError(
+                f"estimation.execution: {self.parts} parts are for the threads of a CPU, this is "
+                f"{device.type}; use parts=1 or auto."
+            )
 
     def __str__(self) -> str:
         words: list[str] = [self.precision, self.memory_format]
         words += [f"threads={self.threads}"] if self.threads else []
         words += ["compiled"] if self.compile else []
+        words += [f"parts={self.parts}"] if self.parts > 1 else []
         return " ".join(words)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
@@ -99,6 +115,10 @@ class Execution:
     def lay_out(self, inputs: Tensor) -> Tensor:
         """A batch in the memory format; series have one only."""
         return inputs.contiguous(memory_format=_FORMATS[self.memory_format]) if inputs.ndim == 4 else inputs
+
+    def team(self) -> Team | None:
+        """Who computes the parts of a batch, sharing the threads there are; None for a whole one."""
+        return Team(self.parts) if self.parts > 1 else None
 
     @contextmanager
     def limited_threads(self) -> Iterator[None]:
@@ -171,7 +191,7 @@ class Choice:
     def over(self, steps: int) -> Execution:
         """For a training of so many steps: compiled where what that saves repays it."""
         saved = 0.0 if self.compiled_seconds is None else self.seconds - self.compiled_seconds
-        return replace(self.execution, compile=saved * steps > COMPILATION_SECONDS)
+        return _compiled(self.execution) if saved * steps > COMPILATION_SECONDS else self.execution
 
     def may_gain_by_compilation(self, steps: int) -> bool:
         """Whether that is unknown, and the training so long that it is worth finding out."""
@@ -224,13 +244,12 @@ class Probe:
     def __init__(self, network: nn.Module, inputs: Tensor, labels: Tensor, *, device: torch.device) -> None:
         self._network = network
         self._device = device
-        self._inputs, self._labels = inputs[:PROBE_IMAGES], labels[:PROBE_IMAGES]
-        self._parts = len(labels) / len(self._labels)
+        self._inputs, self._labels = inputs, labels
 
     def choose(self) -> Choice:
         """The fastest execution without compilation.
 
-        One decision after the other: precision, memory format, threads. A default yields only to
+        One decision after the other: precision, memory format, threads, parts. A default yields only to
         what is faster by a tenth.
         """
         best = Choice(Execution(), self.seconds(Execution()))
@@ -240,35 +259,60 @@ class Probe:
                 seconds = self.seconds(other)
                 if seconds * MARGIN < best.seconds:
                     best = Choice(other, seconds)
+        return self._in_parts(best)
+
+    def _in_parts(self, best: Choice) -> Choice:
+        """The same with as many parts as make it faster: 2, 4 and so on, a thread at least for each."""
+        with best.execution.limited_threads():
+            most = min(torch.get_num_threads(), len(self._inputs) // PROBE_IMAGES)
+        if self._device.type != "cpu" or most < 2 or draws_numbers(self._network, self._inputs):
+            return best
+        parts = 2
+        while parts <= most:
+            # both see as many images: a kernel's threads wait for one another less on larger batches
+            images = parts * PROBE_IMAGES
+            other = replace(best.execution, parts=parts)
+            whole, seconds = self.seconds(best.execution, images=images), self.seconds(other, images=images)
+            if seconds * MARGIN >= whole:
+                break
+            best, parts = Choice(other, seconds), 2 * parts
         return best
 
     def compile(self, choice: Choice) -> Choice:
         """The same choice, knowing how long a step takes with compiled kernels; takes a minute."""
-        seconds = self.seconds(replace(choice.execution, compile=True))
+        seconds = self.seconds(_compiled(choice.execution))
         return replace(choice, compiled_seconds=min(seconds, choice.seconds))
 
-    def seconds(self, execution: Execution) -> float:
-        """Of a step on a whole batch; infinite where the device can't do it that way."""
+    def seconds(self, execution: Execution, *, images: int = PROBE_IMAGES) -> float:
+        """Of a step on a whole batch, from one on some images; infinite where the device can't do it so."""
+        inputs, labels = self._inputs[:images], self._labels[:images]
         try:
             with execution.limited_threads():
-                step = self._make_step(execution)
+                step = self._make_step(execution, inputs, labels)
                 step()
-                return min(self._time(step) for _ in range(TIMED_STEPS))
+                seconds = min(self._time(step) for _ in range(TIMED_STEPS))
+                return seconds * len(self._labels) / len(labels)
         except RuntimeError as error:  # what torch raises where a device has no kernel for it
             if execution == Execution() or "out of memory" in str(error):
                 raise
             return math.inf
 
-    def _make_step(self, execution: Execution) -> Callable[[], None]:
-        module = execution.arrange(copy.deepcopy(self._network).to(self._device))
-        inputs = execution.lay_out(self._inputs)
-        forward = torch.compile(module) if execution.compile else module
+    def _make_step(self, execution: Execution, inputs: Tensor, labels: Tensor) -> Callable[[], None]:
+        network = execution.arrange(copy.deepcopy(self._network).to(self._device))
+        team = execution.team()
+        replicas = Replicas(network, team) if team else None
+        forward = torch.compile(network) if execution.compile else network
+
+        def loss(forward: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+            with execution.autocast(self._device):
+                return F.cross_entropy(forward(execution.lay_out(inputs)), labels)
 
         def step() -> None:
-            with execution.autocast(self._device):
-                loss = F.cross_entropy(forward(inputs), self._labels)
-            loss.backward()
-            module.zero_grad()
+            if replicas:
+                replicas.backward(loss, inputs, labels)
+            else:
+                loss(forward, inputs, labels).backward()
+            network.zero_grad()
 
         return step
 
@@ -277,7 +321,12 @@ class Probe:
         started = time.perf_counter()
         step()
         synchronize(self._device)
-        return (time.perf_counter() - started) * self._parts
+        return time.perf_counter() - started
+
+
+def _compiled(execution: Execution) -> Execution:
+    """The same with compiled kernels, which run one batch after the other."""
+    return replace(execution, compile=True, parts=1)
 
 
 def _alternatives(device: torch.device, *, images: bool) -> list[list[dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +17,7 @@ from nas_optuna.estimation.confusion import Confusion
 from nas_optuna.estimation.execution import Execution
 from nas_optuna.estimation.losses import Loss, cross_entropy
 from nas_optuna.estimation.optimizer import Muon, is_matrix
+from nas_optuna.estimation.replicas import Replicas, Team, draws_numbers, infer
 from nas_optuna.estimation.timing import Stopwatch
 
 OPTIMIZERS = ("muon", "sgd")
@@ -105,7 +106,7 @@ class Classifier(pl.LightningModule):
         network: What is trained.
         recipe: How.
         steps: Steps of the whole training, which the schedule spans.
-        execution: How the device computes.
+        execution: How the device computes. A network that draws random numbers is computed as one part.
         judging: From whether an epoch is the last one to the batches that judge it; None to judge none.
         loss: From logits (N, C) and what training batches hold beside inputs to what is minimised.
         stop: Asked before every step; returns why to stop, or None.
@@ -153,12 +154,22 @@ class Classifier(pl.LightningModule):
         self._steps, self._step = steps, 0
         self._scaler: torch.amp.GradScaler | None = None
         self._loss: Tensor | float = 0.0
+        self._team: Team | None = None
+        self._replicas: Replicas | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
+        return self._compute(self._forward, inputs)
+
+    def _compute(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         inputs = self.recipe.resize(inputs, progress=self.progress)
         with self.execution.autocast(self.device):
-            logits: Tensor = self._forward(self.execution.lay_out(inputs))
+            logits = forward(self.execution.lay_out(inputs))
         return logits.float()
+
+    def infer(self, inputs: Tensor) -> Tensor:
+        """Logits (N, C) of a network in evaluation mode, computed in parts where the execution says so."""
+        self._team = self._team or self.execution.team()
+        return infer(self, inputs, self._team) if self._team else self(inputs)
 
     @property
     def progress(self) -> float:
@@ -240,8 +251,7 @@ class Classifier(pl.LightningModule):
 
         def descend(batch: Batch) -> None:
             factor = one_cycle(self._step, total=self._steps, warmup=self.recipe.warmup)
-            loss = self.loss(batch)
-            (scaler.scale(loss) if scaler else loss).backward()
+            loss = self._backward(batch)
             for optimizer, peak in zip(optimizers, peaks, strict=False):
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = peak * factor
@@ -254,9 +264,27 @@ class Classifier(pl.LightningModule):
             for weight in weights:  # each optimiser's own way takes ten times as long
                 weight.grad = None
             self._step += 1
-            self._loss = self._loss + loss.detach()
+            self._loss = self._loss + loss
 
         return descend
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Add a batch's gradients to the weights; its loss, without its graph."""
+        if self.execution.parts > 1 and self._replicas is None:
+            self._replicate(batch)
+        if self._replicas is not None:
+            return self._replicas.backward(self._loss_of, *batch)
+        loss = self.loss(batch)
+        (self._scaler.scale(loss) if self._scaler else loss).backward()
+        return loss.detach()
+
+    def _replicate(self, batch: Batch) -> None:
+        if draws_numbers(self.network, batch[0]):
+            self.execution, self._team = replace(self.execution, parts=1), None
+            return
+        self._team = self._team or self.execution.team()
+        if self._team is not None:
+            self._replicas = Replicas(self.network, self._team)
 
     def skip(self, epochs: int, *, of: int) -> None:
         """Go on as if so many epochs of a training of ``of`` epochs had been."""
@@ -268,8 +296,10 @@ class Classifier(pl.LightningModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """What a step on a batch lowers."""
-        inputs, targets = batch
-        return self._criterion(self(inputs), targets)
+        return self._loss_of(self._forward, *batch)
+
+    def _loss_of(self, forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        return self._criterion(self._compute(forward, inputs), targets)
 
     def test_step(self, group: Iterator[Batch], index: int) -> None:
         # of all batches
@@ -287,6 +317,8 @@ class Classifier(pl.LightningModule):
             self.trainer.should_stop = True
             return
         self.epochs += 1
+        if self._replicas is not None:
+            self._replicas.merge()
         if self._judging is not None:
             is_last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
             with self._stopwatch.span("validation"), torch.inference_mode():
@@ -299,7 +331,7 @@ class Classifier(pl.LightningModule):
     ) -> float:
         hits, count = torch.zeros((), dtype=torch.int64, device=self.device), 0
         for inputs, labels in batches:
-            logits = self(inputs)
+            logits = self.infer(inputs)
             # NaN logits have no largest entry: they hit nothing
             hits += ((logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)).sum()
             count += len(labels)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 # of a quintic whose iterates send every singular value to about 1 (Jordan et al. 2024)
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+# columns for each row from which on iterating on the squares, and multiplying once, takes less
+LONG = 2
 
 
 class Muon(torch.optim.Optimizer):
@@ -73,7 +75,9 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Nearly the orthogonal factor of each matrix: singular values between about 0.7 and 1.2.
 
-    By Newton-Schulz iterations, which need products of matrices only (Jordan et al. 2024).
+    By Newton-Schulz iterations, which need products of matrices only (Jordan et al. 2024). A CPU iterates on
+    the squares of long matrices: with 9 columns a row, as 3 by 3 filters of as many inputs as outputs have,
+    that takes 35 products of square matrices in place of 95.
 
     Args:
         matrices: (N, rows, columns).
@@ -81,12 +85,30 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     is_tall = matrices.shape[1] > matrices.shape[2]
     factors: Tensor = matrices.mT if is_tall else matrices
     factors = factors / (factors.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    first, third, fifth = QUINTIC
-    for _ in range(ITERATIONS):
-        squares = factors @ factors.mT
-        mixed = torch.baddbmm(squares, squares, squares, beta=third, alpha=fifth)
-        factors = torch.baddbmm(factors, mixed, factors, beta=first)
+    if factors.device.type == "cpu" and factors.shape[2] >= LONG * factors.shape[1]:
+        factors = _polynomial_of_squares(factors @ factors.mT) @ factors
+    else:
+        for _ in range(ITERATIONS):
+            factors = torch.baddbmm(factors, _mixed(factors @ factors.mT), factors, beta=QUINTIC[0])
     return factors.mT if is_tall else factors
+
+
+def _mixed(squares: Tensor) -> Tensor:
+    """What a quintic's third and fifth powers multiply a matrix by, from its squares."""
+    return torch.baddbmm(squares, squares, squares, beta=QUINTIC[1], alpha=QUINTIC[2])
+
+
+def _polynomial_of_squares(squares: Tensor) -> Tensor:
+    """What the iterations multiply a matrix by, from its squares (N, rows, rows), which commute with it."""
+    whole: Tensor | None = None
+    for remaining in range(ITERATIONS, 0, -1):
+        factor = _mixed(squares)
+        factor.diagonal(dim1=1, dim2=2).add_(QUINTIC[0])
+        whole = factor if whole is None else factor @ whole
+        if remaining > 1:
+            squares = factor @ squares @ factor
+    assert whole is not None
+    return whole
 
 
 def is_matrix(weight: Tensor) -> bool:

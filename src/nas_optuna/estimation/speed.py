@@ -50,7 +50,7 @@ def time_steps(
         full = [_seconds(device, lambda: descend(next(batches))) for _ in range(TIMED_STEPS)]
         module.eval()
         with torch.inference_mode():
-            validation = [_seconds(device, lambda: module(judged[0])) for _ in range(3)]
+            validation = [_seconds(device, lambda: module.infer(judged[0])) for _ in range(3)]
     return Speed(
         training=_mean(small, full, share=training.recipe.small_share) / feed.training.batch_size,
         validation=min(validation) / len(judged[1]),

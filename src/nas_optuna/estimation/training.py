@@ -25,6 +25,7 @@ from nas_optuna.estimation.execution import (
 from nas_optuna.estimation.inheritance import Parent, inherit
 from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
+from nas_optuna.estimation.replicas import SMALLEST_PART
 from nas_optuna.estimation.scale import FULL, Scale, parse_scale
 from nas_optuna.estimation.teacher import make_teacher
 from nas_optuna.estimation.timing import Stopwatch
@@ -159,6 +160,8 @@ class Training:
         self._execution = parse_execution(execution)
         if self._execution is not None:
             self._execution.check(self.torch_device)
+            most = max(1, batch_size // SMALLEST_PART)
+            check_number("estimation.execution.parts", self._execution.parts, at_most=most)
 
     @property
     def torch_device(self) -> torch.device:
@@ -200,7 +203,7 @@ class Training:
         """Build and train one network; the same arguments give the same weights on the same machine.
 
         That holds where ``execution`` is not left to be measured, or was measured before: another
-        precision rounds otherwise.
+        precision rounds otherwise, and parts of a batch are normalised each for itself.
 
         Args:
             architecture: The network.
