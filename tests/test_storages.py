@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ from nas_optuna.storages import check_address, hide_password, open_storage, path
 
 needs_grpc = pytest.mark.skipif(
     importlib.util.find_spec("grpc") is None, reason="needs grpcio (the extra grpc)"
+)
+limits_files = pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="a limit on the size of files stands for a full disk, and Windows has no such limit",
 )
 
 
@@ -194,39 +200,40 @@ def test_torn_end_of_a_journal_is_cut_off(tmp_path: Path) -> None:
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32",
-    reason="a limit on the size of files stands for a full disk, and Windows has no such limit",
-)
-def test_journal_on_a_full_disk_waits_for_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def full_disk(size: int) -> Iterator[Callable[[], None]]:
+    """No file of this process can grow beyond so many bytes, until what this yields is called."""
     import resource
 
-    path = tmp_path / "study.log"
-    study = optuna.create_study(storage=open_storage(f"journal:///{path}"), study_name="study")
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # room for a part of the line
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, most))
-    room = threading.Timer(1.0, resource.setrlimit, (resource.RLIMIT_FSIZE, (most, most)))
-    room.start()
+    make_room = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
     try:
-        study.set_user_attr("mark", 1)
+        yield make_room
     finally:
-        room.join()
+        make_room()
         signal.signal(signal.SIGXFSZ, before)
+
+
+@limits_files
+def test_journal_on_a_full_disk_waits_for_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.log"
+    study = optuna.create_study(storage=open_storage(f"journal:///{path}"), study_name="study")
+    # room for a part of the line
+    with full_disk(path.stat().st_size + 10) as make_room:
+        room = threading.Timer(1.0, make_room)
+        room.start()
+        study.set_user_attr("mark", 1)
+        room.join()
     assert "No space left on device" in capsys.readouterr().err
     again = optuna.load_study(storage=open_storage(f"journal:///{path}"), study_name="study")
     assert again.user_attrs == {"mark": 1}
     assert [json.loads(line)["op_code"] for line in path.read_text().splitlines()] == [0, 2]
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32",
-    reason="a limit on the size of files stands for a full disk, and Windows has no such limit",
-)
+@limits_files
 def test_sqlite_on_a_full_disk_is_settled_when_there_is_room(tmp_path: Path) -> None:
-    import resource
-
     address, path = addresses(tmp_path)[0], tmp_path / "study.db"
     study = optuna.create_study(storage=open_storage(address), study_name="study")
     settle(address)
@@ -234,14 +241,8 @@ def test_sqlite_on_a_full_disk_is_settled_when_there_is_room(tmp_path: Path) -> 
     for mark in range(20):
         study.set_user_attr(f"mark {mark}", "word " * 300)
     size = path.stat().st_size
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    try:
+    with full_disk(size):
         settle(address)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        signal.signal(signal.SIGXFSZ, before)
     assert path.stat().st_size == size
     settle(address)
     assert path.stat().st_size > size

@@ -43,18 +43,12 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-def write_if_possible(path: Path, content: bytes) -> bool:
-    """The same for a file that a search can do without, such as on a full disk; then say so, and go on.
-
-    Returns:
-        Whether it is written.
-    """
+def write_if_possible(path: Path, content: bytes) -> None:
+    """The same for a file that a search can do without, such as on a full disk; then say so, and go on."""
     try:
         write_file(path, content)
     except OSError as error:
         _say_once(f"{path} can't be written ({error.strerror}): going on without")
-        return False
-    return True
 
 
 @functools.cache
