@@ -13,7 +13,7 @@ from conftest import make_training
 from torch import Tensor, nn
 
 from nas_optuna.data import Digits
-from nas_optuna.estimation import Classifier, Fidelity, replicas
+from nas_optuna.estimation import Classifier, Execution, Fidelity, replicas
 from nas_optuna.estimation.replicas import Replicas, Team, draws_numbers
 from nas_optuna.space import Architecture, Block, Stem
 
@@ -159,8 +159,14 @@ def test_networks_that_draw_numbers_are_known(network: nn.Module, draws: bool) -
 def test_network_that_draws_numbers_is_trained_as_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     monkeypatch.setattr(replicas.Team, "__init__", lambda _, size: made.append(size))
-    execution = make_training(execution={"parts": 2})._execution
-    module = Classifier(Dropped(), make_training().recipe, steps=10, execution=execution)
+    module = Classifier(Dropped(), make_training().recipe, steps=10, execution=Execution(parts=2))
     module.descent(module.configure_optimizers())(batch())
     assert module.execution.parts == 1
     assert made == []
+
+
+def test_small_batch_is_cut_into_no_more_parts_than_it_has_pairs(digits: Digits) -> None:
+    network, execution = make_training().build(ARCHITECTURE, digits, seed=0), Execution(parts=8)
+    module = Classifier(network, make_training().recipe, steps=10, execution=execution)
+    module.descent(module.configure_optimizers())(batch(6))
+    assert module.execution.parts == 3

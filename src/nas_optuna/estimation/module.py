@@ -17,7 +17,7 @@ from nas_optuna.estimation.confusion import Confusion
 from nas_optuna.estimation.execution import Execution
 from nas_optuna.estimation.losses import Loss, cross_entropy
 from nas_optuna.estimation.optimizer import Muon, is_matrix
-from nas_optuna.estimation.replicas import Replicas, Team, draws_numbers, infer
+from nas_optuna.estimation.replicas import SMALLEST_PART, Replicas, Team, draws_numbers, infer
 from nas_optuna.estimation.timing import Stopwatch
 
 OPTIMIZERS = ("muon", "sgd")
@@ -106,7 +106,8 @@ class Classifier(pl.LightningModule):
         network: What is trained.
         recipe: How.
         steps: Steps of the whole training, which the schedule spans.
-        execution: How the device computes. A network that draws random numbers is computed as one part.
+        execution: How the device computes. A network that draws random numbers is computed as one part, a
+            batch in no more parts than it has pairs of images.
         judging: From whether an epoch is the last one to the batches that judge it; None to judge none.
         loss: From logits (N, C) and what training batches hold beside inputs to what is minimised.
         stop: Asked before every step; returns why to stop, or None.
@@ -279,9 +280,10 @@ class Classifier(pl.LightningModule):
         return loss.detach()
 
     def _replicate(self, batch: Batch) -> None:
-        if draws_numbers(self.network, batch[0]):
-            self.execution, self._team = replace(self.execution, parts=1), None
-            return
+        # all batches of a training are of one size, which few images make smaller than what was asked for
+        most = 1 if draws_numbers(self.network, batch[0]) else max(1, len(batch[0]) // SMALLEST_PART)
+        if most < self.execution.parts:
+            self.execution, self._team = replace(self.execution, parts=most), None
         self._team = self._team or self.execution.team()
         if self._team is not None:
             self._replicas = Replicas(self.network, self._team)

@@ -70,22 +70,22 @@ class Replicas:
 
         Args:
             loss: From a network, inputs and targets to the mean loss of a part.
-            inputs, targets: (N, ...) of the batch.
+            inputs, targets: (N, ...) of the batch, N at least the size of the team.
 
         Returns:
             The mean loss, without its graph.
         """
-        count = max(1, min(self._team.size, len(inputs) // SMALLEST_PART))
 
         def learn(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
             share = loss(network, inputs, targets) * (len(targets) / total)
             share.backward()
             return share.detach()
 
-        total, networks = len(targets), self._networks[:count]
-        losses = self._team.map(learn, networks, inputs.tensor_split(count), targets.tensor_split(count))
-        for other in networks[1:]:
-            for weight, twin in zip(networks[0].parameters(), other.parameters(), strict=True):
+        total, parts = len(targets), [tensor.tensor_split(self._team.size) for tensor in (inputs, targets)]
+        losses = self._team.map(learn, self._networks, *parts)
+        first, *others = self._networks
+        for other in others:
+            for weight, twin in zip(first.parameters(), other.parameters(), strict=True):
                 if twin.grad is not None:
                     weight.grad = twin.grad if weight.grad is None else weight.grad.add_(twin.grad)
                     twin.grad = None
