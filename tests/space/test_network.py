@@ -189,6 +189,13 @@ def test_pool_of_one_pixel_that_leaves_pixels_out_is_kept() -> None:
     assert Architecture(Stem(8), (block,)).canonical().blocks == (block,)
 
 
+def test_repeated_block_is_simplified_for_the_width_that_it_gets() -> None:
+    block = Block("identity", 16)
+    repeated = Architecture(Stem(8), (block,) * 3)
+    # the first makes 16 channels of 8, those after it do nothing
+    assert repeated.canonical().blocks == (block,)
+
+
 def test_activation_of_stem_and_head_is_there_where_it_is_asked_for() -> None:
     quiet = build(Architecture(Stem(8, activated=False), (), Head(norm=True)))
     assert [type(module).__name__ for module in quiet.stem] == ["Conv2d", "BatchNorm2d"]

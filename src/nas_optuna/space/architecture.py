@@ -195,11 +195,16 @@ class Architecture:
         """
         blocks: list[Block] = []
         width = self.stem.width
+        previous: tuple[Block, int] | None = None
         for block in self.blocks:
-            simplest = find_layer(block.layer).canonical(block, width)
+            # a block that is repeated, as cells are, is simplified once
+            if previous is None or block is not previous[0] or width != previous[1]:
+                simplest = find_layer(block.layer).canonical(block, width)
+                if simplest is not None and simplest.stride == 1 and simplest.downsampling != "stride":
+                    simplest = replace(simplest, downsampling="stride")
             if simplest is not None:
-                inactive = simplest.stride == 1 and simplest.downsampling != "stride"
-                blocks.append(replace(simplest, downsampling="stride") if inactive else simplest)
+                blocks.append(simplest)
+            previous = block, width
             width = block.width
         head = replace(self.head, norm=False) if self.head.width else self.head
         return replace(self, blocks=tuple(blocks), head=head)
