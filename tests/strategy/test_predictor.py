@@ -121,6 +121,21 @@ def test_many_workers_do_not_wait_for_all_random_points() -> None:
     assert calls == [13, 14, 15, 16]
 
 
+def test_points_that_run_leave_predictions_as_they_are_and_less_to_learn() -> None:
+    sampler = PredictorSampler(seed=0)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(lambda trial: operations(trial).count("conv"), n_trials=20)
+    for _ in range(8):
+        operations(study.ask())
+    process = sampler._processes["value"]
+    mean, deviation = process.predict(sampler._offered)
+    scores = _normal_scores([evaluation.standing for evaluation in sampler._archive.evaluations])
+    process.fit(sampler._known, scores, learn=False)
+    mean_of_known, deviation_of_known = process.predict(sampler._offered)
+    np.testing.assert_allclose(mean, mean_of_known, atol=0.05)
+    assert (deviation < deviation_of_known).all()
+
+
 @pytest.mark.parametrize(("n_trials", "startup"), [(None, 5), (25, 5), (26, 10)])
 def test_budget_decides_the_goal(n_trials: int | None, startup: int) -> None:
     assert choose_sampler(n_trials=n_trials)._n_startup_trials == startup

@@ -63,7 +63,8 @@ class PredictorSampler(PointSampler):
     learn at all, don't drown the differences that matter. What was pruned ranks behind all that was
     finished, the further it got the better. Constraints are predicted as well, and so is failing; a
     candidate counts by the probability that it keeps them, and does not fail. Points that run count as
-    if they had brought the lower end of what is predicted for them, so that workers don't meet.
+    if they had brought what is predicted for them (the kriging believer: Ginsbourger et al. 2010), so that
+    workers don't meet.
 
     Args:
         n_startup_trials: So many trials are drawn at random first, more where half of them have not
@@ -214,10 +215,10 @@ class PredictorSampler(PointSampler):
             self._learned[name] = count
         process.fit(inputs, targets, learn=learn)
         if len(self._running[0]):
-            # a little pessimism keeps workers apart
-            mean, deviation = process.predict(self._running)
+            # what is believed of them changes no prediction, but nothing is left to be learned there
+            believed, _ = process.predict(self._running)
             both = [np.concatenate(pair) for pair in zip(inputs, self._running, strict=True)]
-            process.fit(both, np.concatenate([targets, mean - deviation]), learn=False)
+            process.fit(both, np.concatenate([targets, believed]), learn=False)
         return process.predict(self._offered)
 
     def _worth(self, known: Sequence[Evaluation]) -> Array:
