@@ -198,7 +198,7 @@ class Architecture:
         previous: tuple[Block, int] | None = None
         for block in self.blocks:
             # a block that is repeated, as cells are, is simplified once
-            if previous is None or block is not previous[0] or width != previous[1]:
+            if previous != (block, width):
                 simplest = find_layer(block.layer).canonical(block, width)
                 if simplest is not None and simplest.stride == 1 and simplest.downsampling != "stride":
                     simplest = replace(simplest, downsampling="stride")

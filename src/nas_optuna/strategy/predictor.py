@@ -215,7 +215,7 @@ class PredictorSampler(PointSampler):
             self._learned[name] = count
         process.fit(inputs, targets, learn=learn)
         if len(self._running[0]):
-            # what is believed of them changes no prediction, but nothing is left to be learned there
+            # what is believed of them changes no prediction, but less is left to be learned there
             believed, _ = process.predict(self._running)
             both = [np.concatenate(pair) for pair in zip(inputs, self._running, strict=True)]
             process.fit(both, np.concatenate([targets, believed]), learn=False)
