@@ -47,13 +47,20 @@ CACHE = Path(tempfile.gettempdir()) / f"nas-optuna-tests-{os.getppid()}"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# what tests train is too small to gain from threads, and two test runs side by side would fight for cores
+# what tests train is too small to gain from more; and another number trains it to other digits
 torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first: a long one that begins last keeps one process at work and all others idle."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Whatever a test has set, the next one begins with one."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

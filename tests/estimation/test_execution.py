@@ -45,7 +45,7 @@ def take_parts(
 ) -> int:
     """How many parts are chosen of a batch of 256 where a step takes so long."""
     monkeypatch.setattr(Probe, "seconds", lambda _, asked, images=32: seconds.get(asked.parts, 9.0))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.set_num_threads(threads)
     training = make_training(execution="auto", batch_size=256)
     return training.execution_of(ARCHITECTURE, digits, steps=SHORT * 10_000).parts
 
@@ -106,8 +106,8 @@ def test_planning_compiles_nothing(digits: Digits, monkeypatch: pytest.MonkeyPat
     assert not any(execution.compile for execution in asked)
 
 
-def test_fewer_threads_are_tried(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+def test_fewer_threads_are_tried(choose: Choose) -> None:
+    torch.set_num_threads(8)
     assert choose(({"compile": True}, 9), ({"threads": 4}, 0.5), ({"threads": 1}, 0.6)).threads == 4
 
 
@@ -135,7 +135,7 @@ def test_part_and_whole_are_timed_on_as_many_images(digits: Digits, monkeypatch:
         return 1.0 / execution.parts
 
     monkeypatch.setattr(Probe, "seconds", seconds)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    torch.set_num_threads(4)
     split = digits.split("train")
     Probe(nn.Flatten(), split.inputs[:128] / 255, split.labels[:128], device=CPU).choose()
     assert asked[-4:] == [(1, 64), (2, 64), (2, 128), (4, 128)]
@@ -143,7 +143,7 @@ def test_part_and_whole_are_timed_on_as_many_images(digits: Digits, monkeypatch:
 
 def test_network_that_draws_numbers_is_not_cut(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "seconds", lambda _, asked, images=32: 1.0 / asked.parts)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    torch.set_num_threads(4)
     split = digits.split("train")
     probe = Probe(nn.Dropout(), split.inputs[:128] / 255, split.labels[:128], device=CPU)
     assert probe.choose().execution.parts == 1
@@ -217,7 +217,7 @@ def test_choice_is_another_one_with_other_threads(digits: Digits, monkeypatch: p
     monkeypatch.setattr(Probe, "choose", choose_precision("bf16-mixed"))
     training.execution_of(ARCHITECTURE, digits, steps=LONG)
     monkeypatch.setattr(Probe, "choose", choose_precision("32-true"))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    torch.set_num_threads(64)
     assert training.execution_of(ARCHITECTURE, digits, steps=LONG).precision == "32-true"
 
 
@@ -262,12 +262,9 @@ def test_depthwise_convolutions_stay_in_float32_on_a_cpu(digits: Digits) -> None
 
 def test_threads_are_given_back(digits: Digits) -> None:
     torch.set_num_threads(2)
-    try:
-        with Execution(threads=1).limited_threads():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+    with Execution(threads=1).limited_threads():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("supported", [True, False])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,11 +20,8 @@ ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block
 
 
 @pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+def four_threads() -> None:
     torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def batch(images: int = 16) -> tuple[Tensor, Tensor]:
