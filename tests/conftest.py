@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +44,9 @@ SHORT = (
 
 # of decoded images: apart from the user's, and new for each run of the tests
 CACHE = Path(tempfile.gettempdir()) / f"nas-optuna-tests-{os.getppid()}"
+
+# seconds that a test waits for what is sure to come: only what fails waits so long, a busy machine may half
+PATIENCE = 300
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -149,7 +153,7 @@ def compose_config(*overrides: str, name: str = "config") -> DictConfig:
 def command(tmp_path: Path) -> Command:
     """Runs ``python -m nas_optuna`` in an empty folder, with warnings as errors and without a network."""
 
-    def run(*overrides: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(*overrides: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         return run_command("nas_optuna", *overrides, folder=tmp_path, timeout=timeout)
 
     return run
@@ -159,7 +163,7 @@ def run_command(
     module: str,
     *overrides: str,
     folder: Path,
-    timeout: float = 120,
+    timeout: float = PATIENCE,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m module`` in a folder, with warnings as errors and without a network."""
@@ -171,6 +175,14 @@ def run_command(
 def _interpreter() -> Interpreter:
     """One for all tests of this process."""
     return Interpreter(command_environment())
+
+
+def wait_until(fulfilled: Callable[[], object], *, every: float = 0.05) -> None:
+    """Ask again and again until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not fulfilled():
+        assert time.monotonic() < deadline, f"not so after {PATIENCE} s"
+        time.sleep(every)
 
 
 def command_environment() -> dict[str, str]:

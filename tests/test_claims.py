@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from conftest import PATIENCE
 from optuna.trial import FrozenTrial, TrialState
 from postgres import needs_postgres, running_postgres
 
@@ -222,7 +223,7 @@ def spend(address: str) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     for process in processes:
-        process.communicate(timeout=200)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
     states = [trial.state for trial in study.trials]
     assert states.count(TrialState.COMPLETE) == 20

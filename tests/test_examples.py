@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import SHORT, command_environment, compose_config
+from conftest import PATIENCE, SHORT, command_environment, compose_config
 
 from nas_optuna.search import search
 
@@ -33,7 +33,7 @@ def test_example_runs(example: Path, finished: Path, tmp_path: Path) -> None:
         env=command_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from conftest import make_training
+from conftest import PATIENCE, make_training
 
 from nas_optuna.data import Digits
 from nas_optuna.estimation import Fidelity
@@ -32,7 +32,7 @@ def test_second_ctrl_c_ends_at_once_what_would_take_long_to_end_in_order() -> No
     for said in ("started", "requested"):
         assert process.stdout.readline().strip() == said
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "press Ctrl-C again to end at once" in err
     assert "Traceback" not in err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import Command, command_environment
+from conftest import PATIENCE, Command, command_environment
 from optuna.trial import TrialState
 
 from nas_optuna.study import is_counted
@@ -58,7 +58,7 @@ def test_four_workers_of_a_launcher_share_a_study(launcher: str, macro_table: Pa
         env=command_environment() | {"PYTHONWARNINGS": "", "RAY_worker_niceness": "0"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     trials = finished(tmp_path)

@@ -8,7 +8,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from conftest import command_environment
+from conftest import PATIENCE, command_environment
 
 PROJECT = Path(__file__).parent.parent
 
@@ -43,5 +43,5 @@ def test_built_distribution_searches(kind: str, tmp_path: Path) -> None:
     assert Path(found.stdout.strip()).is_relative_to(target)
     short = ["n_trials=1", "estimation.epochs=1", "final.epochs=1"]
     run = [sys.executable, "-m", "nas_optuna", "+experiment=digits", *short]
-    subprocess.run(run, cwd=tmp_path, env=environment, check=True, timeout=120)
+    subprocess.run(run, cwd=tmp_path, env=environment, check=True, timeout=PATIENCE)
     assert list((tmp_path / "runs").glob("*/final/weights.safetensors"))

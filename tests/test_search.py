@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 import torch
-from conftest import SHORT, command_environment, compose_config, make_images
+from conftest import PATIENCE, SHORT, command_environment, compose_config, make_images
 from optuna.trial import TrialState
 
 import nas_optuna
@@ -129,7 +129,7 @@ def test_search_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert full.returncode == 3
     assert full.stderr.splitlines()[-1].startswith("error: ")
@@ -289,7 +289,7 @@ class Running:
         pytest.fail(f"the command ended without {text!r}")
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
 
 
@@ -572,7 +572,7 @@ def test_search_with_a_finished_network_ends_with_its_part_of_the_time(
 
 @pytest.mark.slow
 def test_default_job_finds_a_good_network(command: Command, tmp_path: Path) -> None:
-    result = command("+experiment=digits", timeout=300)
+    result = command("+experiment=digits")
     assert result.returncode == 0, result.stderr
     said = summary(tmp_path / "runs" / NAME)
     # what was stopped and taken up again counts once

@@ -6,14 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
-from conftest import SHORT, command_environment, compose_config, run_command
+from conftest import SHORT, command_environment, compose_config, run_command, wait_until
 from optuna.trial import TrialState
 
 import nas_optuna
@@ -345,11 +344,7 @@ def kill_in_training(module: str, *overrides: str, folder: Path, checkpoint: Pat
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
-    while not checkpoint.is_file():
-        assert process.poll() is None, "it ended without a checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: checkpoint.is_file() or process.poll() is not None, every=0.005)
     process.kill()
     process.wait()
     assert checkpoint.is_file()

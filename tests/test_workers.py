@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing import parent_process
@@ -20,7 +19,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from conftest import SHORT, Command, command_environment, compose_config, make_training
+from conftest import PATIENCE, SHORT, Command, command_environment, compose_config, make_training, wait_until
 from optuna.trial import TrialState
 
 from nas_optuna import cores
@@ -57,13 +56,10 @@ def start(folder: Path, *overrides: str, start_new_session: bool = False) -> sub
 
 def wait_for_running(folder: Path, *, count: int) -> list[optuna.trial.FrozenTrial]:
     """Until so many trials are in training."""
-    deadline = time.time() + 60
-    while time.time() < deadline:
-        time.sleep(0.2)
-        # not by Optuna: opening a database that is just being made, it would make it as well
-        if len(numbers_with_seed(folder / "runs" / "study" / "study.db")) >= count:
-            return load(folder).get_trials(states=(TrialState.RUNNING,))
-    raise AssertionError("no trial began")
+    database = folder / "runs" / "study" / "study.db"
+    # not by Optuna: opening a database that is just being made, it would make it as well
+    wait_until(lambda: len(numbers_with_seed(database)) >= count)
+    return load(folder).get_trials(states=(TrialState.RUNNING,))
 
 
 def numbers_with_seed(database: Path) -> list[int]:
@@ -120,21 +116,19 @@ def test_killed_worker_is_replaced_and_its_network_tried_again(
 ) -> None:
     victim, _ = wait_for_running(tmp_path, count=2)
     os.kill(int(victim.user_attrs["worker"].rpartition(":")[2]), signal.SIGKILL)
-    deadline = time.time() + 60
-    retried: list[optuna.trial.FrozenTrial] = []
-    while not retried and time.time() < deadline:
-        time.sleep(0.5)
-        trials = load(tmp_path).trials
-        retried = [
+
+    def retried() -> list[optuna.trial.FrozenTrial]:
+        return [
             trial
-            for trial in trials
+            for trial in load(tmp_path).trials
             if trial.user_attrs.get("retry_of") == victim.number and "seed" in trial.user_attrs
         ]
-    assert retried
-    assert retried[0].params == victim.params
+
+    wait_until(retried)
+    assert retried()[0].params == victim.params
     assert load(tmp_path).trials[victim.number].state == TrialState.FAIL
     long_search.send_signal(signal.SIGINT)
-    output, _ = long_search.communicate(timeout=60)
+    output, _ = long_search.communicate(timeout=PATIENCE)
     assert "ended with exit code -9, and with it trial" in output
 
 
@@ -142,7 +136,7 @@ def test_killed_worker_is_replaced_and_its_network_tried_again(
 def test_interrupt_stops_all_workers_in_order(long_search: subprocess.Popen[str], tmp_path: Path) -> None:
     running = wait_for_running(tmp_path, count=2)
     long_search.send_signal(signal.SIGINT)
-    _, errors = long_search.communicate(timeout=60)
+    _, errors = long_search.communicate(timeout=PATIENCE)
     assert long_search.returncode == 130
     assert "Traceback" not in errors
     trials = load(tmp_path).trials
@@ -163,7 +157,7 @@ def test_signal_to_all_processes_stops_all_workers_in_order(tmp_path: Path) -> N
         wait_for_running(tmp_path, count=2)
         # as a cluster asks for a machine back
         os.killpg(process.pid, signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
     trials = load(tmp_path).trials
@@ -179,7 +173,7 @@ def test_interrupt_does_not_wait_for_a_worker_that_hears_nothing(
     deaf, _ = wait_for_running(tmp_path, count=2)
     os.kill(int(deaf.user_attrs["worker"].rpartition(":")[2]), signal.SIGSTOP)
     long_search.send_signal(signal.SIGINT)
-    long_search.communicate(timeout=60)
+    long_search.communicate(timeout=PATIENCE)
     assert long_search.returncode == 130
     waiting = load(tmp_path).get_trials(states=(TrialState.WAITING,))
     assert deaf.number in [trial.user_attrs["retry_of"] for trial in waiting]
@@ -212,10 +206,7 @@ def test_workers_end_with_the_search(long_search: subprocess.Popen[str], tmp_pat
     long_search.kill()
     long_search.wait()
     pids = [int(trial.user_attrs["worker"].rpartition(":")[2]) for trial in running]
-    deadline = time.time() + 30
-    while time.time() < deadline and any(map(is_alive, pids)):
-        time.sleep(0.2)
-    assert not any(map(is_alive, pids))
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
 ORPHAN = """
@@ -238,7 +229,7 @@ os._exit(0)
 @pytest.mark.slow
 def test_worker_that_hears_nothing_ends_with_the_search() -> None:
     # the output ends when the last process that holds it does
-    subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, check=True, timeout=PATIENCE)
 
 
 def is_alive(pid: int) -> bool:

@@ -427,7 +427,7 @@ def test_comparison_reads_only(make: Make, compare: Compare) -> None:
 @pytest.mark.slow
 def test_multirun_is_compared(tmp_path: Path) -> None:
     many = ("strategy=auto,random", "seed=0,1", "n_trials=3", "estimation.data_share=0.2")
-    result = run_command("nas_optuna", "-m", *SHORT, *many, folder=tmp_path, timeout=280)
+    result = run_command("nas_optuna", "-m", *SHORT, *many, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     compared = run_command("nas_optuna.compare", "runs/*", folder=tmp_path)
     assert compared.returncode == 0, compared.stderr

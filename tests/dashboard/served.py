@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
-from conftest import command_environment
+from conftest import PATIENCE, command_environment
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def _address(server: subprocess.Popen[str]) -> str:
     said = ""
     try:
         while not (found := re.search(r"http://\S+", said)):
-            said += lines.get(timeout=60)
+            said += lines.get(timeout=PATIENCE)
     except Empty:
-        pytest.fail(f"the dashboard did not open within a minute: {said}")
+        pytest.fail(f"the dashboard did not open: {said}")
     return found[0]

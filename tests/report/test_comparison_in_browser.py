@@ -21,7 +21,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two strategies with two seeds each, compared."""
     folder = tmp_path_factory.mktemp("comparison")
     many = ("strategy=auto,random", "seed=0,1", "n_trials=4", "estimation.data_share=0.2")
-    searched = run_command("nas_optuna", "-m", *SHORT, *many, folder=folder, timeout=250)
+    searched = run_command("nas_optuna", "-m", *SHORT, *many, folder=folder)
     assert searched.returncode == 0, searched.stderr
     compared = run_command("nas_optuna.compare", "runs/*", folder=folder)
     assert compared.returncode == 0, compared.stderr

@@ -32,7 +32,7 @@ def report() -> Iterator[Path]:
         "objective.limits.macs=2e6",
         "final.epochs=4",
     ]
-    result = run_command("nas_optuna", *SHORT, *words, "estimation=curves", folder=folder, timeout=250)
+    result = run_command("nas_optuna", *SHORT, *words, "estimation=curves", folder=folder)
     assert result.returncode == 0, result.stderr
     moved = folder / "elsewhere" / "report.html"
     moved.parent.mkdir()
