@@ -17,6 +17,7 @@ from nas_optuna.study import (
     check_same,
     count_trained,
     derive_seed,
+    ended_last,
     open_study,
     sweep_dead,
     this_worker,
@@ -123,3 +124,11 @@ def test_seeds_differ_and_repeat() -> None:
     seeds = {derive_seed(seed, number) for seed in range(10) for number in range(10)}
     assert len(seeds) == 100
     assert derive_seed(1, 2) == derive_seed(1, 2)
+
+
+def test_trials_that_ended_last_are_told_whatever_runs_beside_them() -> None:
+    study = optuna.create_study()
+    trials = [study.ask() for _ in range(5)]
+    for number in (2, 0, 3):
+        study.tell(trials[number], 0.5)
+    assert [trial.number for trial in ended_last(study.trials, 2)] == [3, 0]

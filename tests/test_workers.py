@@ -328,3 +328,16 @@ def test_few_looks_at_all_trials_are_enough_for_one(tmp_path: Path, monkeypatch:
         counts.append(looks[0])
     # Optuna's own, the budget's, the search's for equal networks, and a few rungs
     assert counts[1] - counts[0] <= 9 * 10
+
+
+@pytest.mark.slow
+def test_workers_whose_networks_fail_one_after_the_other_end(command: Command, tmp_path: Path) -> None:
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"0" * 8: {"test_acc": [80.0], "mean_acc": 80.0}}))  # knows hardly any
+    failing = ("+experiment=nasbench_macro", f"estimation.table={table}", "strategy=random", "n_trials=40")
+    result = command(*failing, "workers=2", "study_name=study")
+    assert result.returncode == 1
+    assert "the last 3 networks failed" in result.stdout
+    failed = load(tmp_path).get_trials(states=(TrialState.FAIL,))
+    # the third, and what ran beside it
+    assert 3 <= len(failed) < 10

@@ -161,7 +161,8 @@ class Joined:
             self.display.resume(after, without=trial.number)
         self.display.ended(trial)
         self._has_found = self._has_found or trial.state == TrialState.COMPLETE
-        self._failures = self._failures + 1 if "error" in trial.user_attrs else 0
+        if is_trained(trial):
+            self._failures = self._failures + 1 if "error" in trial.user_attrs else 0
         self._untrained = 0 if is_trained(trial) else self._untrained + 1
         if trial.user_attrs.get("stopped") == INTERRUPTED:
             requeue(self._study, trial)

@@ -38,6 +38,7 @@ from nas_optuna.schedule import Schedule
 from nas_optuna.storages import settle
 from nas_optuna.study import (
     count_trained,
+    ended_last,
     is_trained,
     read_trials,
     requeue,
@@ -335,13 +336,14 @@ class Search:
         self._remember_seconds()
         if self._fresh is not None:
             self._fresh.after_trial()
-        last = trials[-FAILURES_IN_A_ROW:]
+        # what was not trained could not fail
+        last = ended_last(filter(is_trained, trials), FAILURES_IN_A_ROW)
         if len(last) == FAILURES_IN_A_ROW and all("error" in failed.user_attrs for failed in last):
             self._halt = (
                 f"the last {FAILURES_IN_A_ROW} networks failed, this one with {trial.user_attrs['error']}; "
                 "its traceback is the trial's user attribute 'traceback'"
             )
-        last = trials[-UNTRAINED_IN_A_ROW:]
+        last = ended_last(trials, UNTRAINED_IN_A_ROW)
         if len(last) == UNTRAINED_IN_A_ROW and not any(map(is_trained, last)):
             self._halt = (
                 f"the last {UNTRAINED_IN_A_ROW} networks were known already or beyond the limits "

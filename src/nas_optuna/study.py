@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -255,6 +257,12 @@ def read_trials(study: optuna.Study) -> list[FrozenTrial]:
 def count_trained(trials: Sequence[FrozenTrial]) -> int:
     """How much of ``n_trials`` is spent."""
     return sum(trial.state in COUNTED_STATES and is_counted(trial) for trial in trials)
+
+
+def ended_last(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
+    """Those so many trials that ended last, whatever runs beside them."""
+    ended = (trial for trial in trials if trial.state.is_finished())
+    return heapq.nlargest(count, ended, key=lambda trial: trial.datetime_complete or datetime.min)
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
