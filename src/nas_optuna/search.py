@@ -336,9 +336,10 @@ class Search:
         self._remember_seconds()
         if self._fresh is not None:
             self._fresh.after_trial()
-        # what was not trained could not fail
+        # what was not trained could not fail; what failed before a search that goes on may be mended
         last = ended_last(filter(is_trained, trials), FAILURES_IN_A_ROW)
-        if len(last) == FAILURES_IN_A_ROW and all("error" in failed.user_attrs for failed in last):
+        failed = [one for one in last if "error" in one.user_attrs]
+        if "error" in trial.user_attrs and len(failed) == FAILURES_IN_A_ROW:
             self._halt = (
                 f"the last {FAILURES_IN_A_ROW} networks failed, this one with {trial.user_attrs['error']}; "
                 "its traceback is the trial's user attribute 'traceback'"
