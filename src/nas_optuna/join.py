@@ -28,9 +28,17 @@ from nas_optuna.pace import WAIT_SECONDS, Pace
 from nas_optuna.reopen import Reopened, open_again, overrides_of
 from nas_optuna.results import Display, front
 from nas_optuna.storages import hide_password, open_storage, path_of, settle
-from nas_optuna.study import BUDGET_LEFT, CONFIGURATION, Budget, is_trained, requeue, sweep_dead
+from nas_optuna.study import (
+    BUDGET_LEFT,
+    CONFIGURATION,
+    FAILURES_IN_A_ROW,
+    UNTRAINED_IN_A_ROW,
+    Budget,
+    is_trained,
+    requeue,
+    sweep_dead,
+)
 
-FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = 3, 500
 LOOK_SECONDS = 0.5  # between two looks for something to do
 LATE = 3  # trials of each that runs before the budget may be spent: a worker looks after each of its own
 SAID = ("plan", "fingerprint", CONFIGURATION, BUDGET_LEFT)  # by a study that can be joined

@@ -37,6 +37,8 @@ from nas_optuna.results import (
 from nas_optuna.schedule import Schedule
 from nas_optuna.storages import settle
 from nas_optuna.study import (
+    FAILURES_IN_A_ROW,
+    UNTRAINED_IN_A_ROW,
     count_trained,
     ended_last,
     is_trained,
@@ -45,8 +47,6 @@ from nas_optuna.study import (
     sweep_dead,
 )
 
-FAILURES_IN_A_ROW = 3
-UNTRAINED_IN_A_ROW = 500
 TIMING = "timing.json"
 SHOWN = 5  # networks in the closing table
 
@@ -336,20 +336,27 @@ class Search:
         self._remember_seconds()
         if self._fresh is not None:
             self._fresh.after_trial()
-        # what was not trained could not fail; what failed before a search that goes on may be mended
-        last = ended_last(filter(is_trained, trials), FAILURES_IN_A_ROW)
-        failed = [one for one in last if "error" in one.user_attrs]
-        if "error" in trial.user_attrs and len(failed) == FAILURES_IN_A_ROW:
+        if "error" in trial.user_attrs and self._have_last_failed(trials):
             self._halt = (
                 f"the last {FAILURES_IN_A_ROW} networks failed, this one with {trial.user_attrs['error']}; "
                 "its traceback is the trial's user attribute 'traceback'"
             )
-        last = ended_last(trials, UNTRAINED_IN_A_ROW)
-        if len(last) == UNTRAINED_IN_A_ROW and not any(map(is_trained, last)):
+        if not is_trained(trial) and self._were_last_known(trials):
             self._halt = (
                 f"the last {UNTRAINED_IN_A_ROW} networks were known already or beyond the limits "
                 f"{self._objectives.limits}: widen the space or the limits"
             )
+
+    @staticmethod
+    def _have_last_failed(trials: Sequence[FrozenTrial]) -> bool:
+        # what was not trained could not fail
+        last = ended_last(filter(is_trained, trials), FAILURES_IN_A_ROW)
+        return len(last) == FAILURES_IN_A_ROW and all("error" in trial.user_attrs for trial in last)
+
+    @staticmethod
+    def _were_last_known(trials: Sequence[FrozenTrial]) -> bool:
+        last = ended_last(trials, UNTRAINED_IN_A_ROW)
+        return len(last) == UNTRAINED_IN_A_ROW and not any(map(is_trained, last))
 
     def _remember_seconds(self) -> None:
         self._study.set_user_attr("seconds", round(self._schedule.seconds(), 2))
