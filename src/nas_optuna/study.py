@@ -27,10 +27,7 @@ CONFIGURATION = "configuration"  # a study's user attribute
 BUDGET = ("n_trials", "timeout", "worker", "workers", "plan")  # keys of a configuration
 BUDGET_LEFT = "budget"  # a study's user attribute
 MOST_DEATHS = 3  # of processes that train one network: it may be this network that kills them
-FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = (
-    3,
-    500,
-)  # after which a search stops: the next would come to nothing, too
+FAILURES_IN_A_ROW, UNTRAINED_IN_A_ROW = 3, 500  # which stop a search: the next would come to nothing, too
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"  # what a trial's user attribute ``stopped`` says
 COUNTED_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
