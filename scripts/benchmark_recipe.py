@@ -143,7 +143,7 @@ def fixed_network(depth: int) -> Architecture:
     return Architecture(Stem(16), tuple(blocks))
 
 
-def train(root: str, cache_dir: Path, depth: int, name: str, images: float, seed: int) -> dict[str, Any]:
+def train(arguments: argparse.Namespace, depth: int, name: str, images: float, seed: int) -> dict[str, Any]:
     """One training; returns its last validation accuracy and seconds."""
     torch.set_num_threads(1)
     change = dict(VARIANTS[name])
@@ -151,11 +151,11 @@ def train(root: str, cache_dir: Path, depth: int, name: str, images: float, seed
     alternating = change.pop("alternating", False)
     callbacks = [callback()] if (callback := change.pop("callbacks", None)) else []
     kind = change.pop("training", Training)
-    data = shared.load_cifar(root, cache_dir, flip=0.0 if alternating else 0.5)
+    data = shared.load_cifar(arguments.data, arguments.cache, flip=0.0 if alternating else 0.5)
     count = len(data.split("train"))
     if alternating:
         data.augmentation = AlternatingFlip(data.augmentation, count)
-    training = shared.make_training(kind, execution="bf16-mixed", **change)
+    training = shared.make_training(kind, execution=arguments.execution, **change)
     epochs = max(1, round(images / count))
     fidelity = Fidelity(epochs, data_share=min(1.0, images / count / epochs), validation_images=500)
     started = time.perf_counter()
@@ -165,11 +165,11 @@ def train(root: str, cache_dir: Path, depth: int, name: str, images: float, seed
     return {"accuracy": module.curve[-1], "seconds": time.perf_counter() - started}
 
 
-def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: Path) -> dict[str, Any]:
+def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str, Any]:
     """Every variant with every seed."""
     chosen = arguments.variants.split(";") if arguments.variants else list(VARIANTS)
     jobs = {
-        (name, seed): pool.submit(train, arguments.data, cache_dir, 1, name, arguments.images, seed)
+        (name, seed): pool.submit(train, arguments, 1, name, arguments.images, seed)
         for seed in range(arguments.seeds)
         for name in chosen
     }
@@ -184,11 +184,11 @@ def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: 
     return figures
 
 
-def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache_dir: Path) -> dict[str, Any]:
+def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str, Any]:
     """The shortest schedule that reaches the accuracy, for both recipes and each seed."""
     names = ("plain SGD", "default: Muon, smaller images first")
     futures = {
-        (name, seed): pool.submit(shortest, arguments.data, cache_dir, name, seed, arguments.accuracy)
+        (name, seed): pool.submit(shortest, arguments, name, seed)
         for seed in range(arguments.seeds)
         for name in names
     }
@@ -200,20 +200,20 @@ def count_epochs(pool: ProcessPoolExecutor, arguments: argparse.Namespace, cache
     return figures
 
 
-def shortest(root: str, cache_dir: Path, name: str, seed: int, accuracy: float) -> dict[str, Any]:
+def shortest(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """The number of epochs that is enough where one less is not; longer is taken to be better."""
-    images = len(shared.load_cifar(root, cache_dir).split("train"))
+    images = len(shared.load_cifar(arguments.data, arguments.cache).split("train"))
     too_few, enough, epochs, tried = 0, MOST_EPOCHS, FIRST_EPOCHS, {}
     while enough - too_few > 1:
-        result = train(root, cache_dir, 2, name, epochs * images, seed)
+        result = train(arguments, 2, name, epochs * images, seed)
         tried[epochs] = {key: round(value, 4) for key, value in result.items()}
         print(f"  {name}, seed {seed}, {epochs} epochs: {result['accuracy']:.4f}", flush=True)
-        if result["accuracy"] >= accuracy:
+        if result["accuracy"] >= arguments.accuracy:
             enough = epochs
         else:
             too_few = epochs
         # four times as long halves the errors, roughly
-        guess = math.ceil(epochs * ((1 - result["accuracy"]) / (1 - accuracy)) ** 2)
+        guess = math.ceil(epochs * ((1 - result["accuracy"]) / (1 - arguments.accuracy)) ** 2)
         epochs = min(max(guess, too_few + 1), enough - 1)
     return {"epochs": enough, "tried": tried}
 
@@ -238,12 +238,13 @@ def main() -> None:
     parser.add_argument("--variants", help="some of them only, separated by semicolons")
     parser.add_argument("--accuracy", type=float, default=0.8, help="that the schedule shall reach")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--execution", default="auto", help="estimation.execution")
     parser.add_argument("--cache", type=Path, default=shared.CACHE)
     arguments = parser.parse_args()
     shared.load_cifar(arguments.data, arguments.cache)
     part = ablate if arguments.part == "ablation" else count_epochs
     with workers(arguments.processes) as pool:
-        figures = part(pool, arguments, arguments.cache)
+        figures = part(pool, arguments)
     print(
         json.dumps(
             {

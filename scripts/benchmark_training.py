@@ -443,12 +443,14 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One of the comparisons."""
     if name == "bare_cifar":
         images = shared.load_cifar(arguments.data, arguments.cache)
-        return compare_with_bare(typical("cifar", images), images, Fidelity(4, 0.5, 500), arguments.repeats)
+        fidelity = Fidelity(arguments.epochs or 4, 0.5, 500)
+        return compare_with_bare(typical("cifar", images), images, fidelity, arguments.repeats)
     if name == "bare_digits":
         digits = Digits(augmentation={"crop": 1})
         digits.prepare()
         # a trial of a second or two: more repeats against the noise
-        return compare_with_bare(typical("digits", digits), digits, Fidelity(20), 6 * arguments.repeats)
+        fidelity = Fidelity(arguments.epochs or 20)
+        return compare_with_bare(typical("digits", digits), digits, fidelity, 6 * arguments.repeats)
 
     def side(kind: str, processes: int, layers: str, loaders: int = 0) -> Side:
         threads = max(1, count_cores() // processes)
@@ -483,6 +485,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="beside the bare loop, instead of 4 and of 20 of digits")
     parser.add_argument("--cache", type=Path, default=shared.CACHE)
     parser.add_argument("--only", nargs="+", choices=COMPARISONS, default=COMPARISONS, help="these ratios")
     parser.add_argument("--plot", type=Path, help="a png of the ratios; needs matplotlib")

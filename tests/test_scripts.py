@@ -51,7 +51,7 @@ def run_script(name: str, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_benchmark_of_training_compares_both_sides(tiny_cifar: Path, tmp_path: Path) -> None:
-    sizes = ("--repeats", "1", "--images", "128", "--cache", str(tmp_path / "cache"))
+    sizes = ("--repeats", "1", "--images", "128", "--epochs", "1", "--cache", str(tmp_path / "cache"))
     figures = run_script("benchmark_training.py", "--data", str(tiny_cifar), *sizes)
     ratios = ("bare_cifar", "bare_digits", "handwritten_conv", "handwritten_dwsep", "throughput_two_workers")
     assert all(figures[name] > 0 for name in (*ratios, "two_workers_over_one"))
@@ -115,7 +115,7 @@ def test_benchmark_of_pruners_compares_them(tmp_path: Path) -> None:
     ]
     losses += [{"val_losses": [1 / (1 + epoch * end) for epoch in range(12)]} for end in random.random(20)]
     (tmp_path / "nasbench_nlp_wikitext2_curves.json").write_text(json.dumps(losses))
-    figures = run_script("benchmark_pruners.py", "--data", str(tmp_path), "--seeds", "2", "--budgets", "5,10")
+    figures = run_script("benchmark_pruners.py", "--data", str(tmp_path), "--seeds", "1", "--budgets", "5,10")
     for name in (*names, "nlp"):
         assert set(figures[name]) == {
             *("default", "promotion", "none", "median", "percentile", "halving", "halving_3_3", "hyperband"),
@@ -134,6 +134,7 @@ def test_benchmark_of_fronts_compares_both_sides(tiny_cifar: Path, tmp_path: Pat
     assert run["front"] > 0
     assert all(run["complete"][side] > 0 for side in ("curves", "full"))
     assert len(run["front_stopped"]) <= run["front"]
+    assert 0 < run["oracle_share"] <= 1
 
 
 @pytest.mark.slow
@@ -149,12 +150,12 @@ def test_benchmark_of_distillation_trains_every_student(tiny_cifar: Path, tmp_pa
 @pytest.mark.slow
 def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
-    short = ("--epochs", "2", "--keep", str(kept), "--cache", str(tmp_path / "cache"))
-    run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "3")
+    short = ("--epochs", "2", "--data-share", "0.5", "--keep", str(kept), "--cache", str(tmp_path / "cache"))
+    run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "2")
     before = kept.read_text()
-    found = run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "4")
+    found = run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "3")
     assert kept.read_text().startswith(before)
-    assert len(kept.read_text().splitlines()) == 1 + 4 * (2 + 8 + 6)
+    assert len(kept.read_text().splitlines()) == 1 + 3 * (2 + 8 + 6)
     figures = found["figures"]
     assert {"full", "rung 0.5", "epochs 0.25", "resolution 0.5", "width 0.25", "synflow"} < set(figures)
     for row in figures.values():
