@@ -120,6 +120,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Muon, full size throughout": {"small_share": 0.0},
     "default: Muon, smaller images first": {},
     "default for the same time": {"images": LONGER},
+    "default with 0.8 of it on smaller images": {"small_share": 0.8},
+    "default with 0.8 of it on smaller images for the same time": {"small_share": 0.8, "images": 1.31},
     "default with norm statistics of momentum 0.1": {"norm_momentum": 0.1},
     "default with label smoothing 0.1": {"label_smoothing": 0.1},
     "default with averaged weights": {"callbacks": Averaging},
@@ -174,13 +176,13 @@ def ablate(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str
         for name in chosen
     }
     figures = {}
-    print(f"{'variant':<46} {'accuracy':>9} {'s.e.':>7} {'seconds':>8}")
+    print(f"{'variant':<58} {'accuracy':>9} {'s.e.':>7} {'seconds':>8}")
     for name in chosen:
         results = [jobs[name, seed].result() for seed in range(arguments.seeds)]
         mean, error = shared.spread([result["accuracy"] for result in results])
         seconds = statistics.median(result["seconds"] for result in results)
         figures[name] = {"accuracy": mean, "standard_error": error, "seconds": round(seconds, 1)}
-        print(f"{name:<46} {mean:9.4f} {error:7.4f} {seconds:8.1f}", flush=True)
+        print(f"{name:<58} {mean:9.4f} {error:7.4f} {seconds:8.1f}", flush=True)
     return figures
 
 

@@ -88,7 +88,7 @@ def test_benchmark_of_storages_lets_workers_share_a_study(macro_table: Path) -> 
 def test_benchmark_of_the_recipe_trains_every_variant(tiny_cifar: Path, tmp_path: Path, part: str) -> None:
     short = ("--images", "600", "--seeds", "1", "--accuracy", "0.5", "--cache", str(tmp_path / "cache"))
     figures = run_script("benchmark_recipe.py", "--data", str(tiny_cifar), "--part", part, *short)
-    assert len(figures[part]) == (11 if part == "ablation" else 2)
+    assert len(figures[part]) == (13 if part == "ablation" else 2)
 
 
 @pytest.mark.slow

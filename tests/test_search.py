@@ -264,7 +264,7 @@ def test_trial_can_be_repeated_alone(command: Command, tmp_path: Path) -> None:
     assert architecture.hash == trial.user_attrs["hash"]
     seed = derive_seed(0, trial.number)
     assert seed == trial.user_attrs["seed"]
-    module = training.fit(architecture, data, fidelity=Fidelity(1), seed=seed)
+    module = training.fit(architecture, data, fidelity=Fidelity(1, 0.3), seed=seed)
     assert module.curve[-1] == trial.value
 
 
@@ -296,6 +296,7 @@ class Running:
 LONG = (*SHORT, "n_trials=1000", "estimation.epochs=3", "estimation=full")
 
 
+@pytest.mark.slow
 def test_interrupt_ends_in_order_with_what_is_known(tmp_path: Path) -> None:
     running = Running(tmp_path, *LONG, "study_name=stopped")
     running.wait_for("trial 2/1000")

@@ -73,6 +73,7 @@ def numbers_with_seed(database: Path) -> list[int]:
             return []
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_study_to_the_exact_budget(command: Command, tmp_path: Path) -> None:
     result = command(*TWO)
     assert result.returncode == 0, result.stderr

@@ -71,7 +71,7 @@ def test_numbers_of_the_page_and_of_the_text_are_the_studys(finished: Path) -> N
         asked = pairs(tables["What was asked"][0])
         assert asked["seed"] == "0"
         assert asked["objective"] == "maximize accuracy"
-        assert asked["plan"].startswith("3 epochs of 100.0% of the images")
+        assert asked["plan"].startswith("3 epochs of 30.0% of the images")
         counts = {row[0]: int(row[1]) for row in tables["How the search went on"][0][1:]}
         assert counts == summary["trials"]
         fresh = {int(row[0]): row[3] for row in tables["What was found"][1][1:]}
