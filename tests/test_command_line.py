@@ -107,6 +107,19 @@ def test_bash_completes_the_project_s_script_without_running_it(tmp_path: Path) 
     assert complete("scripts/run strategy=ra", tmp_path) == ["random"]
 
 
+def test_what_is_said_of_words_does_not_wait_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
+    asked = "import runpy\nfor name in {names}:\n    runpy.run_module(name, run_name='asked')"
+    result = subprocess.run(
+        [sys.executable, "-c", asked.format(names=list(cli.COMMANDS))],
+        cwd=tmp_path,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @needs_bash
 def test_bash_does_not_wait_for_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('imported')")

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna_dashboard import save_plotly_graph_object
 
 from nas_optuna.report.facts import Facts
-from nas_optuna.report.figures import figures
+from nas_optuna.report.figures_of_study import figures
 from nas_optuna.report.style import GRID, TEXT
 
 # the dashboard shows each in half of its width, 450 pixels high, and no name

@@ -1,22 +1,6 @@
 """What becomes of a trained network: files that other tools read, and predictions."""
 
-from nas_optuna.export.description import Description, describe
-from nas_optuna.export.formats import FORMATS, export
-from nas_optuna.export.model import Model, Prediction, open_model, predict
-from nas_optuna.export.onnx_file import OnnxModel, open_session, to_onnx
-from nas_optuna.export.program import ProgramModel
+import lazy_loader
 
-__all__ = [
-    "FORMATS",
-    "Description",
-    "Model",
-    "OnnxModel",
-    "Prediction",
-    "ProgramModel",
-    "describe",
-    "export",
-    "open_model",
-    "open_session",
-    "predict",
-    "to_onnx",
-]
+# a command of this package shows its help, or what is wrong with its words, before torch is imported
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_optuna.report.document import Document, Figure, Part, Section, Table, Text
 from nas_optuna.report.facts import Facts
-from nas_optuna.report.figures import figures
+from nas_optuna.report.figures_of_study import figures
 from nas_optuna.report.repeat import repeat
 from nas_optuna.report.sections_of_networks import confusion, network
 from nas_optuna.report.sections_of_search import Figures, decisions, foretelling, inheritance, progress, time

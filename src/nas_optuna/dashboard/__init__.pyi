@@ -1,0 +1,1 @@
+from .fresh import Fresh as Fresh

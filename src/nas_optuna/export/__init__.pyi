@@ -1,0 +1,12 @@
+from .description import Description as Description
+from .description import describe as describe
+from .formats import FORMATS as FORMATS
+from .formats import export as export
+from .model import Model as Model
+from .model import Prediction as Prediction
+from .model import open_model as open_model
+from .model import predict as predict
+from .onnx_file import OnnxModel as OnnxModel
+from .onnx_file import open_session as open_session
+from .onnx_file import to_onnx as to_onnx
+from .program import ProgramModel as ProgramModel
