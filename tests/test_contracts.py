@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import nas_optuna.conf
 import optuna
 import pytest
-from conftest import SHORT, compose_config
+from conftest import SHORT, command_environment, compose_config
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -364,6 +366,22 @@ def imported(path: Path) -> set[str]:
     nodes = ast.walk(ast.parse(path.read_text()))
     found = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     return {name for name in found if name.startswith("nas_optuna.")}
+
+
+@pytest.mark.parametrize(
+    ("names", "barred"),
+    [
+        ("nas_optuna.estimation import CurvePruner, LearningCurve, ParetoPruner", "torch"),
+        ("nas_optuna.export import open_model, predict", "pytorch_lightning"),
+        ("nas_optuna import load", "pytorch_lightning"),
+    ],
+)
+def test_part_that_is_used_alone_imports_no_more_than_it_needs(names: str, barred: str) -> None:
+    code = f"import sys; sys.modules[{barred!r}] = None; from {names}"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=command_environment(), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

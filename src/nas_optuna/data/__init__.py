@@ -1,32 +1,6 @@
 """What networks learn from: labelled examples in memory, with a test split that search never sees."""
 
-from nas_optuna.data.augmentation import Augmentation, to_float
-from nas_optuna.data.builtin import Digits, TorchvisionData
-from nas_optuna.data.folder import ImageFolder
-from nas_optuna.data.images import ImageData
-from nas_optuna.data.labelled import LabelledData, Split, SplitName
-from nas_optuna.data.loader import Batch, EvaluationLoader, Groups, TrainingLoader, steps_per_epoch
-from nas_optuna.data.module import TrainingData, evaluation_batch_size
-from nas_optuna.data.nothing import NoData
-from nas_optuna.data.series import TimeSeries
+import lazy_loader
 
-__all__ = [
-    "Augmentation",
-    "Batch",
-    "Digits",
-    "EvaluationLoader",
-    "Groups",
-    "ImageData",
-    "ImageFolder",
-    "LabelledData",
-    "NoData",
-    "Split",
-    "SplitName",
-    "TimeSeries",
-    "TorchvisionData",
-    "TrainingData",
-    "TrainingLoader",
-    "evaluation_batch_size",
-    "steps_per_epoch",
-    "to_float",
-]
+# a network is asked for its classes without what trains networks
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
