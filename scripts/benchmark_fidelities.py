@@ -37,6 +37,7 @@ from nas_optuna.estimation.proxies import PROXIES, measure_proxies
 from nas_optuna.space import Architecture, measure_costs
 
 BOOTSTRAPS = 500
+ROUNDING = 1e-12  # an error of ranks that is none
 PROXY_IMAGES = 64
 LOW_SEED = 1000  # of the low fidelities: none of the full trainings'
 COSTS = ("macs", "params")
@@ -233,7 +234,7 @@ def add_to(values: Array, truth: Array, controls: Sequence[Array]) -> tuple[list
     found = with_error(
         lambda values, truth, *controls: partial(values, truth, controls), values, truth, *controls
     )
-    return found, round(1 - together / without, 3)
+    return found, round(1 - together / without, 3) if without > ROUNDING else 0.0
 
 
 def analyse(

@@ -151,11 +151,11 @@ def test_benchmark_of_distillation_trains_every_student(tiny_cifar: Path, tmp_pa
 def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     short = ("--epochs", "2", "--data-share", "0.5", "--keep", str(kept), "--cache", str(tmp_path / "cache"))
-    run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "2")
+    run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "3")
     before = kept.read_text()
-    found = run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "3")
+    found = run_script("benchmark_fidelities.py", "--data", str(tiny_cifar), *short, "--networks", "4")
     assert kept.read_text().startswith(before)
-    assert len(kept.read_text().splitlines()) == 1 + 3 * (2 + 8 + 6)
+    assert len(kept.read_text().splitlines()) == 1 + 4 * (2 + 8 + 6)
     figures = found["figures"]
     assert {"full", "rung 0.5", "epochs 0.25", "resolution 0.5", "width 0.25", "synflow"} < set(figures)
     for row in figures.values():
@@ -237,3 +237,10 @@ def test_check_of_latencies_says_how_they_repeat_and_rank() -> None:
         assert -1 <= figures[form]["spearman"] <= 1
         assert figures[form]["under_load"]["factor"]["mean"] > 0
     assert list(figures["spearman_between"]) == ["eager, onnx"]
+
+
+def test_equal_accuracies_leave_a_proxy_nothing_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
+    add_to = importlib.import_module("benchmark_fidelities").add_to
+    values, truth = np.array([1.0, 2.0, 3.0]), np.ones(3)
+    assert add_to(values, truth, [np.array([3.0, 1.0, 2.0])]) == ([0.0, 0.0], 0.0)
