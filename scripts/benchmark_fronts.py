@@ -91,12 +91,12 @@ def growth(study: optuna.Study, started: float, reference: tuple[float, float]) 
 def oracle_share(study: optuna.Study) -> float:
     """Part of the time that is left where all that ends behind the front is stopped at epoch 1."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    seconds, spent, front = 0.0, 0.0, []
+    seconds, spent, ended = 0.0, 0.0, []
     for trial in sorted(complete, key=lambda trial: trial.datetime_complete):
         accuracy, cost = trial.values
         took = trial.duration.total_seconds()
-        is_behind = any(better >= accuracy and less <= cost for better, less in front)
-        front.append((accuracy, cost))
+        is_behind = any(better >= accuracy and less <= cost for better, less in ended)
+        ended.append((accuracy, cost))
         seconds += took
         spent += took / len(trial.user_attrs["curve"]) if is_behind else took
     return round(spent / seconds, 3)

@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--variants", help="some of them only, separated by semicolons")
     parser.add_argument("--accuracy", type=float, default=0.8, help="that the schedule shall reach")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--execution", default="auto", help="estimation.execution")
+    parser.add_argument("--execution", default="32-true", help="precision of all trainings")
     parser.add_argument("--cache", type=Path, default=shared.CACHE)
     arguments = parser.parse_args()
     shared.load_cifar(arguments.data, arguments.cache)

@@ -154,7 +154,10 @@ def test_one_measurement_at_a_time() -> None:
     assert most == [1, 1, 1, 1]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock, as its docstring says")
+@pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="processes wait for one another by flock, which Windows lacks: there none waits",
+)
 def test_process_that_dies_lets_others_go_on(tmp_path: Path) -> None:
     name = f"test-{tmp_path.name}"
     waiting = (

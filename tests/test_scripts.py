@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,21 @@ def test_benchmark_of_fronts_compares_both_sides(tiny_cifar: Path, tmp_path: Pat
     assert all(run["complete"][side] > 0 for side in ("curves", "full"))
     assert len(run["front_stopped"]) <= run["front"]
     assert 0 < run["oracle_share"] <= 1
+
+
+def test_oracle_lets_train_what_is_on_the_front_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
+    oracle_share = importlib.import_module("benchmark_fronts").oracle_share
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    # the third costs more than the second and is no better; the first is on the front until the second ends
+    for minute, values in enumerate([(0.5, 20.0), (0.6, 10.0), (0.6, 15.0), (0.7, 30.0)]):
+        trial = optuna.trial.create_trial(
+            values=values, user_attrs={"curve": {str(epoch): 0.5 for epoch in range(1, 5)}}
+        )
+        trial.datetime_start = datetime(2026, 1, 1) + timedelta(minutes=minute)
+        trial.datetime_complete = trial.datetime_start + timedelta(minutes=1)
+        study.add_trial(trial)
+    assert oracle_share(study) == round((3 + 1 / 4) / 4, 3)
 
 
 @pytest.mark.slow

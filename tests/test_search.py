@@ -430,6 +430,12 @@ def test_values_do_not_depend_on_the_test_images(tmp_path: Path, monkeypatch: py
     assert blank["test"]["accuracy"] < 0.2
 
 
+def end(study: optuna.Study, trial: optuna.Trial, word: str) -> None:
+    """As a worker leaves a trial whose training failed (error), or that needed none (untrained)."""
+    trial.set_user_attr(word, "why")
+    study.tell(trial, state=TrialState.FAIL if word == "error" else TrialState.PRUNED)
+
+
 def test_failures_in_a_row_stop_a_search_whatever_runs_or_was_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,8 +445,7 @@ def test_failures_in_a_row_stop_a_search_whatever_runs_or_was_known(
     *trials, _ = (study.ask() for _ in range(6))
     answers = []
     for trial, word in zip(trials, ("error", "untrained", "error", "error", "untrained"), strict=True):
-        trial.set_user_attr(word, "why")
-        study.tell(trial, state=TrialState.FAIL if word == "error" else TrialState.PRUNED)
+        end(study, trial, word)
         run.ended(trial.number, {})
         answers.append(run.may_start(asking=0))
     assert answers == [True, True, True, False, False]
@@ -453,12 +458,9 @@ def test_what_failed_before_a_search_goes_on_does_not_stop_it(
     run = Search(compose_config(*SHORT, "n_trials=50"), Interrupt())
     study = load_study(tmp_path / "runs" / "study", "study")
     for _ in range(3):
-        failed = study.ask()
-        failed.set_user_attr("error", "why")
-        study.tell(failed, state=TrialState.FAIL)
+        end(study, study.ask(), "error")
     known = study.ask()
-    known.set_user_attr("untrained", "reused")
-    study.tell(known, state=TrialState.PRUNED)
+    end(study, known, "untrained")
     run.ended(known.number, {})
     assert run.may_start(asking=0)
 
