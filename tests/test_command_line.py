@@ -120,6 +120,21 @@ def test_what_is_said_of_words_does_not_wait_for_torch(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("command", ["dashboard", "export", "report", "train"])
+def test_mistyped_folder_is_told_before_torch_is_imported(command: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
+    result = subprocess.run(
+        [sys.executable, "-m", f"nas_optuna.{command}", "study_dir=runs/mistyped"],
+        cwd=tmp_path,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert result.stderr.startswith("error: study_dir: "), result.stderr
+    assert "'runs/mistyped'" in result.stderr
+    assert result.returncode == 2
+
+
 @needs_bash
 def test_bash_does_not_wait_for_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('imported')")

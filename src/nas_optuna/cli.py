@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nas_optuna import completion
 from nas_optuna.errors import InputError, NothingFound, StorageGone, is_full
 from nas_optuna.interrupt import EXIT_CODE
+from nas_optuna.study_dir import check_holds_study, given_study_dir
 
 NOTHING_FOUND_CODE = 1
 INPUT_ERROR_CODE = 2
@@ -63,6 +64,7 @@ def _train(config: DictConfig) -> float | tuple[float, ...]:
     """Train networks of a study to the end."""
 
     def work() -> float:
+        check_holds_study(config)  # a mistyped folder need not wait for what imports torch
         from nas_optuna.retrain import retrain
 
         return retrain(config)
@@ -75,6 +77,7 @@ def _export(config: DictConfig) -> float | tuple[float, ...]:
     """Export a network of a study."""
 
     def work() -> float:
+        given_study_dir(config)
         from nas_optuna.exporter import export_study
 
         export_study(config)
@@ -88,6 +91,8 @@ def _dashboard(config: DictConfig) -> float | tuple[float, ...]:
     """Show a study in the browser."""
 
     def work() -> float:
+        if config.study_dir is not None:
+            check_holds_study(config)
         from nas_optuna.dashboard.server import show_study
 
         show_study(config)
@@ -113,6 +118,7 @@ def _report(config: DictConfig) -> float | tuple[float, ...]:
     """Write the report of a study."""
 
     def work() -> float:
+        check_holds_study(config)
         from nas_optuna.report.command import report_study
 
         report_study(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,36 +15,6 @@ from nas_optuna.errors import InputError
 from nas_optuna.space import Space
 from nas_optuna.strategy import Describe, PointSampler
 from nas_optuna.study import derive_seed
-
-
-def given_study_dir(config: DictConfig) -> Path:
-    """The folder of a search, where a command can't do without.
-
-    Raises:
-        InputError: It is not given, or not there.
-    """
-    if OmegaConf.is_missing(config, "study_dir"):
-        raise InputError("study_dir is missing: set it on the command line, study_dir=runs/NAME.")
-    study_dir = Path(str(config.study_dir)).expanduser()
-    if not study_dir.is_dir():
-        raise InputError(
-            f"study_dir: no folder {str(study_dir)!r}. Give the folder of a search, such as runs/NAME."
-        )
-    return study_dir
-
-
-def make_study_dir(folder: Path) -> None:
-    """Make the folder of a search where it is not there.
-
-    Raises:
-        InputError: It can't be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"study_dir: {str(folder)!r} can't be made ({error.strerror}). Give another one."
-        ) from error
 
 
 def build(config: DictConfig, group: str, **overrides: Any) -> Any:

@@ -14,7 +14,7 @@ from rich.table import Table as View
 from rich.text import Text
 from torch import Tensor, nn
 
-from nas_optuna.configuration import given_study_dir, plain
+from nas_optuna.configuration import plain
 from nas_optuna.data import LabelledData, Split, to_float
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.export import FORMATS, Model, describe, export, open_model
@@ -24,6 +24,7 @@ from nas_optuna.reopen import Reopened, overrides_of, reopen
 from nas_optuna.results import TESTS, as_typed, count_test
 from nas_optuna.space import load
 from nas_optuna.space.latency import measure_latency
+from nas_optuna.study_dir import given_study_dir
 
 CHECKED_IMAGES = 64
 BATCH = 256

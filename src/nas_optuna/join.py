@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.claims import Claims
-from nas_optuna.configuration import make_study_dir, plain
+from nas_optuna.configuration import plain
 from nas_optuna.cores import tune_process
 from nas_optuna.errors import InputError, NothingFound, check_number
 from nas_optuna.files import remove_temporaries
@@ -38,6 +38,7 @@ from nas_optuna.study import (
     requeue,
     sweep_dead,
 )
+from nas_optuna.study_dir import make_study_dir
 
 LOOK_SECONDS = 0.5  # between two looks for something to do
 LATE = 3  # trials of each that runs before the budget may be spent: a worker looks after each of its own

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from nas_optuna.configuration import build, build_sampler, build_space, make_study_dir, plain
+from nas_optuna.configuration import build, build_sampler, build_space, plain
 from nas_optuna.cores import check_workers, count_workers, threads_of_each
 from nas_optuna.data import LabelledData, NoData
 from nas_optuna.description import NetworkDescription, measure_network
@@ -47,6 +47,7 @@ from nas_optuna.study import (
     open_study,
     sweep_dead,
 )
+from nas_optuna.study_dir import make_study_dir
 
 CHECKED_NETWORKS = 5
 

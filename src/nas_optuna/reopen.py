@@ -23,6 +23,7 @@ from nas_optuna.results import front, ranking
 from nas_optuna.space import Architecture, Space
 from nas_optuna.storages import hide_password, open_storage, path_of
 from nas_optuna.study import CONFIGURATION, check_same, is_feasible
+from nas_optuna.study_dir import DATABASE, no_study
 from nas_optuna.targets import check_targets
 
 NEEDED = ("data", "space", "estimation", "objective", "final", "seed")
@@ -253,7 +254,7 @@ def _build(kind: Any, config: DictConfig, group: str) -> Any:
 
 def address_of(storage: str | None, folder: Path) -> str:
     """Address of a study's database; without ``storage`` it is ``study.db`` in the study's folder."""
-    return str(storage) if storage is not None else f"sqlite:///{folder / 'study.db'}"
+    return str(storage) if storage is not None else f"sqlite:///{folder / DATABASE}"
 
 
 def _check_found(study: optuna.Study, objectives: Objectives) -> None:
@@ -271,10 +272,7 @@ def find_at(address: str, name: str | None, folder: Path) -> optuna.Study:
         InputError: There is none.
     """
     if _is_missing(address):
-        raise InputError(
-            f"study_dir: {str(folder)!r} holds no study ({hide_password(address)} is missing). Give the "
-            "folder of a search, such as runs/NAME, and storage=... if its study is kept elsewhere."
-        )
+        raise no_study(folder, hide_password(address))
     backend = open_storage(address)
     names = optuna.get_all_study_names(backend)
     if not names or (name is None and len(names) > 1) or (name is not None and name not in names):

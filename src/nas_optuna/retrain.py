@@ -31,6 +31,7 @@ from nas_optuna.results import (
 )
 from nas_optuna.space import WEIGHTS
 from nas_optuna.storages import settle
+from nas_optuna.study_dir import study_dir_of
 
 TRAINED = "trained"  # the folder, and what the study's user attributes begin with
 LARGEST = "largest"
@@ -90,10 +91,8 @@ def retrain(config: DictConfig) -> float:
     tune_process()
     names = tuple(TrainSettings.__annotations__)
     settings = TrainSettings(**{name: config[name] for name in names})
-    if config.get("study_dir") is None:
-        raise InputError("study_dir is missing: set it on the command line, study_dir=runs/NAME.")
     reopened = reopen(
-        str(config.study_dir),
+        study_dir_of(config),
         storage=config.storage,
         study_name=config.study_name,
         allow=_allowed(config),

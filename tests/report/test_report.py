@@ -201,7 +201,7 @@ def test_report_says_the_command_and_one_that_repeats_it(finished: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["study_dir=nowhere"], "study_dir: no folder 'nowhere'"),
+        (["study_dir=nowhere"], "study_dir: 'nowhere' holds no study"),
         (["study_dir=empty"], "study_dir: 'empty' holds no study"),
         ([], "study_dir is missing"),
         (["study_dir=unfinished"], "has no network that was trained to the end within its limits"),

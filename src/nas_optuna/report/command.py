@@ -8,11 +8,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from nas_optuna.configuration import given_study_dir, plain
+from nas_optuna.configuration import plain
 from nas_optuna.errors import InputError
 from nas_optuna.reopen import recall
 from nas_optuna.report.facts import gather
 from nas_optuna.report.files import write_report
+from nas_optuna.study_dir import given_study_dir
 
 
 def report_study(config: DictConfig) -> None:
