@@ -85,12 +85,18 @@ def test_what_is_too_short_for_one_training_is_measured_for_a_longer_one(
     assert [execution.precision for execution in chosen] == ["32-true", "bf16-mixed"]
 
 
-@pytest.mark.parametrize(("seconds", "compiles"), [(0.001, False), (1.0, True)])
+@pytest.mark.parametrize(("seconds", "compiles"), [(0.01, False), (0.02, True)])
 def test_compilation_is_tried_where_it_can_repay_itself(
     choose: Choose, seconds: float, compiles: bool
 ) -> None:
     table = ({"compile": True}, 0.1 * seconds)
     assert choose(table, steps=LONG, default=seconds).compile is compiles
+
+
+def test_gpu_is_given_a_compilation_earlier_than_a_cpu() -> None:
+    choice = Choice(Execution(), seconds=0.01)
+    devices = [torch.device("cpu"), torch.device("cuda")]
+    assert [choice.may_gain_by_compilation(LONG, device) for device in devices] == [False, True]
 
 
 def test_compilation_is_used_only_by_trainings_that_repay_it() -> None:

@@ -31,9 +31,9 @@ EXECUTIONS_FILE = "execution.json"  # in a study's folder
 MARGIN = 1.1  # by which something else must beat the default: near ties would be decided by chance
 TIMED_STEPS = 2
 PROBE_IMAGES = 32  # of a batch: enough to rank, cheap enough for every network
-# finding out takes a compilation and using it two more, for both sizes of the images: a minute in all
-# on a CPU; what it may save is rarely more than a fifth
-COMPILATION_SECONDS, COMPILATION_GAIN = 60.0, 0.2
+# finding out takes a compilation and using it two more, for both sizes of the images: a minute in all; what
+# it may save of a training is next to nothing on a CPU, whose convolutions stay as they are
+COMPILATION_SECONDS, COMPILATION_GAIN, COMPILATION_GAIN_ON_CPU = 60.0, 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ class Choice:
         saved = 0.0 if self.compiled_seconds is None else self.seconds - self.compiled_seconds
         return _compiled(self.execution) if saved * steps > COMPILATION_SECONDS else self.execution
 
-    def may_gain_by_compilation(self, steps: int) -> bool:
-        """Whether that is unknown, and the training so long that it is worth finding out."""
-        gain = COMPILATION_GAIN * self.seconds * steps
-        return self.compiled_seconds is None and gain > COMPILATION_SECONDS
+    def may_gain_by_compilation(self, steps: int, device: torch.device) -> bool:
+        """Whether that is unknown, and a training of so many steps so long that it is worth finding out."""
+        gain = COMPILATION_GAIN_ON_CPU if device.type == "cpu" else COMPILATION_GAIN
+        return self.compiled_seconds is None and gain * self.seconds * steps > COMPILATION_SECONDS
 
 
 class Executions:

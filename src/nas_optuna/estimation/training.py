@@ -352,10 +352,10 @@ class Training:
         choice = self.executions.find(key)
         if choice is None and self._is_short(architecture, data, steps, scale):
             return Execution()
-        if choice is None or choice.may_gain_by_compilation(steps):
+        if choice is None or choice.may_gain_by_compilation(steps, self.torch_device):
             probe = self._probe(architecture, data, scale, network)
             choice = choice or probe.choose()
-            if choice.may_gain_by_compilation(steps):
+            if choice.may_gain_by_compilation(steps, self.torch_device):
                 choice = probe.compile(choice)
             self.executions.remember(key, choice)
         return choice.over(steps)
