@@ -38,7 +38,12 @@ def join_here(*overrides: str, address: str = ADDRESS) -> float:
 
 @pytest.fixture
 def table_study(macro_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
-    """A search on a table that has found three networks."""
+    """A search on a table that has found three networks.
+
+    Workers of this process that join it draw the same networks each time, none of them twice: one that is
+    known already is beyond the budget.
+    """
+    monkeypatch.setattr("secrets.randbits", lambda bits: 0)
     monkeypatch.chdir(tmp_path)
     table = f"estimation.table={macro_table}"
     search(compose_config("+experiment=nasbench_macro", table, "strategy=random", "n_trials=3"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import sys
 import tempfile
 import time
@@ -122,7 +122,7 @@ class Joined:
             data=reopened.data,
             fidelity=reopened.fidelity,
             # two that come at the same moment must not begin with the same networks
-            worker=1 + int.from_bytes(os.urandom(4), "big"),
+            worker=1 + secrets.randbits(32),
             folder=reopened.folder,
             progress=self.display,
             stop_reason=self._stop_reason,
