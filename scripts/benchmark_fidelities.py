@@ -102,7 +102,9 @@ class Bench:
 
     def __init__(self, data: LabelledData, arguments: argparse.Namespace) -> None:
         self._data = data
-        self._training = shared.make_training(execution=arguments.execution)
+        self._training = shared.make_training(
+            execution=arguments.execution, averaged_share=arguments.averaged_share
+        )
         self._full = Fidelity(arguments.epochs, arguments.data_share, arguments.validation_images)
         self._low = fidelities(arguments.epochs, arguments.data_share, arguments.validation_images)
         self._seeds = arguments.seeds
@@ -347,6 +349,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--execution", default="32-true", help="precision of all trainings")
+    parser.add_argument(
+        "--averaged-share", type=float, default=0.1, help="estimation.averaged_share: what judges a rung"
+    )
     parser.add_argument("--keep", type=Path, help="file of the results so far")
     parser.add_argument("--plot", type=Path, help="a png to draw; needs matplotlib")
     parser.add_argument("--cache", type=Path, default=shared.CACHE, help="folder of decoded images")

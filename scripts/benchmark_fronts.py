@@ -2,6 +2,8 @@
 """Pruning with two objectives beside training every network to the end: the same wall clock.
 
     python scripts/benchmark_fronts.py --data CIFAR --seconds 600 --seeds 3
+    python scripts/benchmark_fronts.py --data CIFAR --strategy random --set objective.limits.macs=15e6
+    python scripts/benchmark_fronts.py --recorded benchmarks --seeds 15
 
 For each seed, two searches of CIFAR-10's accuracy and MACs, ``estimation=curves`` and ``estimation=full``,
 all else alike: the same short trainings (``--epochs`` on ``--data-share`` of the images), no final training,
@@ -12,13 +14,21 @@ largest network of both), when the pruned search reached that of the other one's
 networks of the other one's final front the pruner would have stopped: its study is replayed, trial by
 trial, curve by curve, into a new study with the pruner of ``estimation=curves``. And what an oracle would
 leave of its time: one that stops after the first epoch each network that will be behind the front when it
-ends. The last line is one JSON object.
+ends.
+
+With --recorded, curves that others recorded (``recorded.py``) take the place of trainings, the cost of a
+network that of a second objective: random networks, each of them judged by the pruner of
+``estimation=curves``. Reported for so many networks: the part of all epochs that it left, the part that the
+oracle would leave, and how many networks of the front it stopped.
+
+The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,15 +36,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import shared
 from optuna.trial import FrozenTrial, TrialState
+from recorded import CURVES, load
 
 from nas_optuna.configuration import build
 from nas_optuna.estimation import LearningCurve
+from nas_optuna.study import is_feasible
 
 GUESSING = 0.1
 SIDES = ("curves", "full")
+COUNTS = (20, 50, 100)  # networks of recorded curves
+
+Point = tuple[float, float]  # accuracy, cost
 
 
 def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) -> subprocess.Popen[str]:
@@ -50,6 +66,7 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
         ),
         *(f"estimation.epochs={arguments.epochs}", f"estimation.data_share={arguments.data_share}"),
         *("estimation.validation_images=1000", f"timeout={arguments.seconds}", f"study_dir={folder}"),
+        *arguments.set,
         *(
             "plan.search_share=0.98",
             "plan.finalists_share=0",
@@ -70,65 +87,123 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
         )
 
 
-def load(side: str, seed: int, arguments: argparse.Namespace) -> optuna.Study:
+def open_study(side: str, seed: int, arguments: argparse.Namespace) -> optuna.Study:
     folder = arguments.out / f"{side}{seed}"
     (name,) = optuna.get_all_study_names(f"sqlite:///{folder}/study.db")
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/study.db")
 
 
-def growth(study: optuna.Study, started: float, reference: tuple[float, float]) -> list[tuple[float, float]]:
-    """Hypervolume of the front after each finished network: seconds, area."""
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Networks that were trained to the end, within the limits, as they ended."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete.sort(key=lambda trial: trial.datetime_complete)
+    return sorted(filter(is_feasible, complete), key=lambda trial: trial.datetime_complete)
+
+
+def growth(study: optuna.Study, started: float, reference: Point) -> list[tuple[float, float]]:
+    """Hypervolume of the front after each finished network: seconds, area."""
     points, found = [], []
-    for trial in complete:
+    for trial in finished(study):
         points.append(tuple(trial.values))
         at = trial.datetime_complete.timestamp() - started
         found.append((round(at, 1), shared.hypervolume(points, reference)))
     return found
 
 
+def is_behind(point: Point, others: list[Point]) -> bool:
+    """Whether one of the others is as accurate and costs no more."""
+    return any(accuracy >= point[0] and cost <= point[1] for accuracy, cost in others)
+
+
 def oracle_share(study: optuna.Study) -> float:
     """Part of the time that is left where all that ends behind the front is stopped at epoch 1."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     seconds, spent, ended = 0.0, 0.0, []
-    for trial in sorted(complete, key=lambda trial: trial.datetime_complete):
-        accuracy, cost = trial.values
-        took = trial.duration.total_seconds()
-        is_behind = any(better >= accuracy and less <= cost for better, less in ended)
-        ended.append((accuracy, cost))
+    for trial in finished(study):
+        took, point = trial.duration.total_seconds(), tuple(trial.values)
+        spent += took / len(trial.user_attrs["curve"]) if is_behind(point, ended) else took
         seconds += took
-        spent += took / len(trial.user_attrs["curve"]) if is_behind else took
+        ended.append(point)
     return round(spent / seconds, 3)
+
+
+def pruner() -> optuna.pruners.BasePruner:
+    """That of ``estimation=curves``."""
+    config = shared.configuration("cifar")
+    config.estimation.epochs = 8
+    made: optuna.pruners.BasePruner = build(config, "estimation").pruner
+    return made
 
 
 def would_be_stopped(study: optuna.Study) -> list[int]:
     """Numbers of the front's networks that the pruner stops when the study is replayed with it."""
-    config = shared.configuration("cifar")
-    config.estimation.epochs = 8
-    replayed = optuna.create_study(directions=study.directions, pruner=build(config, "estimation").pruner)
+    replayed = optuna.create_study(directions=study.directions, pruner=pruner())
     front = {trial.number for trial in study.best_trials}
-    return [
-        trial.number
-        for trial in study.get_trials(deepcopy=False)
-        if replay(trial, replayed) and trial.number in front
-    ]
+    stopped = []
+    for trial in finished(study):
+        curve = {int(step): value for step, value in trial.user_attrs["curve"].items()}
+        if replay(curve, tuple(trial.values), replayed) < len(curve) and trial.number in front:
+            stopped.append(trial.number)
+    return stopped
 
 
-def replay(known: FrozenTrial, study: optuna.Study) -> bool:
-    """Tell a study of a trial as if it ran; whether it is stopped."""
-    if known.state != TrialState.COMPLETE:
-        return False
-    trial = study.ask()
-    curve = LearningCurve(trial, values=(None, known.values[1]))
-    steps = sorted(known.user_attrs.get("curve", {}).items(), key=lambda item: int(item[0]))
-    for step, accuracy in steps:
-        curve.report(accuracy, int(step))
-        if step != steps[-1][0] and curve.should_prune():
+def replay(curve: dict[int, float], point: Point, study: optuna.Study) -> int:
+    """Tell a study of a training as if it ran; how many epochs its pruner let it have."""
+    trial, last = study.ask(), max(curve)
+    learning_curve = LearningCurve(trial, values=(None, point[1]))
+    for epochs, step in enumerate(sorted(curve), start=1):
+        learning_curve.report(curve[step], step)
+        if (step != last and learning_curve.should_prune()) or not math.isfinite(curve[step]):
             study.tell(trial, state=TrialState.PRUNED)
-            return True
-    study.tell(trial, known.values)
-    return False
+            return epochs
+    study.tell(trial, point)
+    return len(curve)
+
+
+def replay_recorded(data: Path, name: str, count: int, seed: int) -> dict[str, float]:
+    """Random networks, judged one after the other."""
+    curves = load(data, name)
+    study = optuna.create_study(directions=[curves.direction, "minimize"], pruner=pruner())
+    sign = 1.0 if curves.direction == "maximize" else -1.0
+    total = spent = oracle = 0
+    ended: dict[int, Point] = {}
+    stopped = []
+    for index in map(int, np.random.default_rng(seed).permutation(len(curves.rows))[:count]):
+        row, cost = curves.rows[index], curves.costs[index]
+        left = replay(dict(enumerate(row, start=1)), (row[-1], cost), study)
+        point = (sign * row[-1], cost) if math.isfinite(row[-1]) else (-math.inf, math.inf)
+        total, spent = total + len(row), spent + left
+        oracle += 1 if is_behind(point, list(ended.values())) else len(row)
+        ended[index] = point
+        if left < len(row):
+            stopped.append(index)
+    front = [
+        index
+        for index, point in ended.items()
+        if not is_behind(point, [other for key, other in ended.items() if key != index])
+    ]
+    return {
+        "share": spent / total,
+        "oracle_share": oracle / total,
+        "front": len(front),
+        "front_stopped": len(set(front) & set(stopped)),
+    }
+
+
+def run_recorded(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Figures by number of networks, over the seeds."""
+    figures: dict[str, Any] = {}
+    for count in COUNTS:
+        runs = [replay_recorded(arguments.recorded, name, count, seed) for seed in range(arguments.seeds)]
+        figures[str(count)] = {
+            key: shared.spread([run[key] for run in runs]) for key in ("share", "oracle_share")
+        } | {key: sum(run[key] for run in runs) for key in ("front", "front_stopped")}
+        told = figures[str(count)]
+        print(
+            f"{name:14} {count:3} networks: {told['share'][0]:.2f} ({told['share'][1]:.2f}) of the epochs, "
+            f"an oracle {told['oracle_share'][0]:.2f}; {told['front_stopped']} of the {told['front']} "
+            "networks of the fronts were stopped",
+            flush=True,
+        )
+    return figures
 
 
 def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -144,8 +219,8 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
             running[-1].wait()
     if failed := [side for side, process in zip(SIDES, running, strict=True) if process.wait()]:
         sys.exit(f"the search {failed[0]} of seed {seed} failed: see {arguments.out}/{failed[0]}{seed}.log")
-    studies = {side: load(side, seed, arguments) for side in SIDES}
-    largest = max(trial.user_attrs["macs"] for study in studies.values() for trial in study.get_trials())
+    studies = {side: open_study(side, seed, arguments) for side in SIDES}
+    largest = max(trial.values[1] for study in studies.values() for trial in finished(study))
     grown = {side: growth(study, started[side], (GUESSING, largest)) for side, study in studies.items()}
     aim = grown["full"][-1][1]
     reached = {side: next((at for at, area in grown[side] if area >= aim), None) for side in SIDES}
@@ -175,18 +250,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10 images")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="folder of CIFAR-10 images")
+    source.add_argument("--recorded", type=Path, help="folder of recorded curves, see recorded.py")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8, help="of a training")
     parser.add_argument("--data-share", type=float, default=0.08, help="of the images in an epoch")
     parser.add_argument("--strategy", default="auto")
+    parser.add_argument("--set", nargs="*", default=[], help="further settings of the command, of both sides")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_fronts"))
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments.recorded:
+        figures = {name: run_recorded(name, arguments) for name in CURVES}
+        print(json.dumps(figures | {"seeds": arguments.seeds} | shared.machine()))
+        return
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = [run_seed(seed, arguments) for seed in range(arguments.seeds)]
-    told = {name: getattr(arguments, name) for name in ("seconds", "epochs", "data_share", "strategy")}
+    told = {name: getattr(arguments, name) for name in ("seconds", "epochs", "data_share", "strategy", "set")}
     print(json.dumps({"runs": results, **told, **shared.machine()}))
 
 

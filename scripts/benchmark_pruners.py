@@ -36,13 +36,11 @@ import optuna
 import shared
 from hydra.utils import instantiate
 from optuna.trial import TrialState
+from recorded import CURVES, LCBENCH, NLP, load
 
 from nas_optuna.attributes import PROMOTES
 
 BUDGETS = (5, 10, 20, 40, 80)
-LCBENCH, NLP = "lcbench_surrogate.npz", "nasbench_nlp_wikitext2_curves.json"
-TASKS = ("fashion_mnist", "covertype", "higgs", "airlines")
-CURVES = (*TASKS, "nlp")
 
 MakePruner = Callable[[int], optuna.pruners.BasePruner]
 
@@ -64,40 +62,6 @@ PRUNERS: dict[str, MakePruner] = {
     "halving_3_3": lambda epochs: optuna.pruners.SuccessiveHalvingPruner(min_resource=3, reduction_factor=3),
     "hyperband": lambda epochs: optuna.pruners.HyperbandPruner(max_resource=epochs),
 }
-
-
-class Curves:
-    """What others recorded.
-
-    Attributes:
-        direction: Of the study.
-        rows: A curve for each network, some shorter.
-        epochs: Of a whole training.
-    """
-
-    def __init__(self, data: Path, name: str) -> None:
-        if name == "nlp":
-            networks = json.loads((data / NLP).read_text())
-            self.direction = "minimize"
-            self.rows = [
-                [math.nan if loss is None else loss for loss in row["val_losses"]] for row in networks
-            ]
-        else:
-            self.direction = "maximize"
-            with np.load(data / LCBENCH, allow_pickle=False) as arrays:
-                self.rows = (arrays[f"{name}_valacc_x100"] / 100).tolist()
-        self.epochs = max(map(len, self.rows))
-        last = [row[-1] for row in self.rows if len(row) == self.epochs and math.isfinite(row[-1])]
-        self.best = max(last) if self.direction == "maximize" else min(last)
-        self.median = float(np.median(last))
-
-    def regret(self, found: float) -> float:
-        return (found - self.best) / (self.median - self.best)
-
-
-@functools.cache
-def load(data: Path, name: str) -> Curves:
-    return Curves(data, name)
 
 
 def replay(data: Path, name: str, pruner: str, seed: int, budgets: tuple[int, ...]) -> list[float]:

@@ -127,6 +127,7 @@ def make_training(**changes: object) -> Training:
         "norm_momentum": 0.3,
         "small_share": 0.0,
         "small_scale": 1.0,
+        "averaged_share": 0.1,
         "loss": "cross_entropy",
         "teacher": None,
         "temperature": 4.0,

@@ -62,6 +62,20 @@ def test_network_is_trained_and_judged_at_the_resolution_and_width(digits: Digit
     assert Spy.seen == {(4, 4, 4, True), (4, 4, 4, False)}
 
 
+def test_epoch_is_judged_at_the_size_that_it_was_trained_at(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_optuna.estimation.module.SMALLEST_SIDE", 4)
+    register_layer("spy", Spy)
+    Spy.seen.clear()
+    network = Architecture(Stem(16), (Block("spy", 32),))
+    training = make_training(small_share=0.5, small_scale=0.5)
+    training.fit(network, digits, fidelity=Fidelity(2, 0.1), seed=0)
+    assert {(side, is_training) for _, side, _, is_training in Spy.seen} == {
+        *((4, True), (4, False), (8, True), (8, False))
+    }
+
+
 def test_smaller_images_first_are_a_part_of_the_resolution() -> None:
     images = torch.rand(2, 3, 64, 48)
     half = recipe(small_share=0.5, small_scale=0.9, resolution=0.5)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas_optuna.data.loader import Batch
 from nas_optuna.errors import check_number, check_one_of
+from nas_optuna.estimation.averaging import WeightAverage, is_averaged
 from nas_optuna.estimation.confusion import Confusion
 from nas_optuna.estimation.execution import Execution
 from nas_optuna.estimation.losses import Loss, cross_entropy
@@ -45,6 +46,9 @@ class Recipe:
             them costs a third, and teaches nearly as much (progressive resizing, Howard 2018).
         small_scale: Their side as a part of the full one; images whose side would fall below
             20 pixels stay as they are, and series do.
+        averaged_share: Part of the training, 0 to 1, over which the weights are averaged that judge an epoch,
+            up to its end: no more than the epoch and half of the training so far; 0 for its last weights
+            alone. The last epoch is judged by its last weights, which the network keeps.
         resolution: Part of the images' side that counts as the full one.
     """
 
@@ -58,6 +62,7 @@ class Recipe:
     norm_momentum: float
     small_share: float
     small_scale: float
+    averaged_share: float = 0.0
     resolution: float = 1.0
 
     def __post_init__(self) -> None:
@@ -70,6 +75,7 @@ class Recipe:
         check_number("estimation.norm_momentum", self.norm_momentum, above=0, at_most=1)
         check_number("estimation.small_share", self.small_share, at_least=0, at_most=1)
         check_number("estimation.small_scale", self.small_scale, above=0, at_most=1)
+        check_number("estimation.averaged_share", self.averaged_share, at_least=0, at_most=1)
 
     def set_norms(self, network: nn.Module, *, steps: int) -> None:
         """Let the batch norms of a network follow its weights over a training of so many steps."""
@@ -114,7 +120,8 @@ class Classifier(pl.LightningModule):
         stopwatch: Told what the time goes into.
 
     Attributes:
-        curve: Validation accuracy after each epoch that was not skipped, 0 to 1.
+        curve: Validation accuracy after each epoch that was not skipped, 0 to 1; see
+            ``Recipe.averaged_share``.
         epochs: How many ended, those skipped included, without diverging.
         test_accuracy: Of the test split; None before it was tested.
         confusion: Test examples by their class, a row for each, and by the class they are taken for; None
@@ -157,12 +164,14 @@ class Classifier(pl.LightningModule):
         self._loss: Tensor | float = 0.0
         self._team: Team | None = None
         self._replicas: Replicas | None = None
+        self._average = WeightAverage()
+        self._shown: float | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self._compute(self._forward, inputs)
 
     def _compute(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        inputs = self.recipe.resize(inputs, progress=self.progress)
+        inputs = self.recipe.resize(inputs, progress=self.progress if self._shown is None else self._shown)
         with self.execution.autocast(self.device):
             logits = forward(self.execution.lay_out(inputs))
         return logits.float()
@@ -232,6 +241,7 @@ class Classifier(pl.LightningModule):
         while (batch := self._next(group)) is not None:
             self._stopwatch.start("step")
             descend(batch)
+            self._take_in_weights()
             self._stopwatch.stop()
             self.stopped = self.stopped or self._stop()
             if self.stopped:
@@ -279,6 +289,17 @@ class Classifier(pl.LightningModule):
         (self._scaler.scale(loss) if self._scaler else loss).backward()
         return loss.detach()
 
+    def _take_in_weights(self) -> None:
+        """After a step, where its weights shall judge the epoch together with others."""
+        if self._judging is None or self._is_last_epoch():
+            return
+        assert self.trainer.max_epochs is not None
+        left = -self._step % (self._steps // self.trainer.max_epochs)
+        # at the very beginning they learn too fast for the first ones to tell anything
+        window = min(round(self.recipe.averaged_share * self._steps), (self._step + left) // 2)
+        if is_averaged(left, window):
+            self._average.add(self._replicas.networks if self._replicas else [self.network])
+
     def _replicate(self, batch: Batch) -> None:
         # all batches of a training are of one size, which few images make smaller than what was asked for
         most = 1 if draws_numbers(self.network, batch[0]) else max(1, len(batch[0]) // SMALLEST_PART)
@@ -322,11 +343,28 @@ class Classifier(pl.LightningModule):
         if self._replicas is not None:
             self._replicas.merge()
         if self._judging is not None:
-            is_last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
-            with self._stopwatch.span("validation"), torch.inference_mode():
-                self.network.eval()
-                self.curve.append(self._accuracy(self._judging(is_last)))
-                self.network.train()
+            with self._stopwatch.span("validation"):
+                self.curve.append(self._judge(self._judging))
+
+    def _judge(self, judging: Callable[[bool], Iterable[Batch]]) -> float:
+        if self._is_last_epoch():
+            return self._evaluate(judging(True))
+        # on images of the size that it has learned from, not of the one to come
+        self._shown = (self._step - 1) / self._steps
+        with self._average.in_place(self.network):
+            accuracy = self._evaluate(judging(False))
+        self._shown = None
+        return accuracy
+
+    def _is_last_epoch(self) -> bool:
+        return self.trainer.current_epoch + 1 == self.trainer.max_epochs
+
+    def _evaluate(self, batches: Iterable[Batch]) -> float:
+        with torch.inference_mode():
+            self.network.eval()
+            accuracy = self._accuracy(batches)
+            self.network.train()
+        return accuracy
 
     def _accuracy(
         self, batches: Iterable[Batch], *, told: Callable[[Tensor, Tensor], None] | None = None

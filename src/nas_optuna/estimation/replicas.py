@@ -57,11 +57,14 @@ class Replicas:
     Args:
         network: On the CPU, in training mode.
         team: Who computes the parts.
+
+    Attributes:
+        networks: It and its copies.
     """
 
     def __init__(self, network: nn.Module, team: Team) -> None:
         self._team = team
-        self._networks = [network, *(_share_weights(network) for _ in range(team.size - 1))]
+        self.networks = [network, *(_share_weights(network) for _ in range(team.size - 1))]
 
     def backward(
         self, loss: Callable[[nn.Module, Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
@@ -82,8 +85,8 @@ class Replicas:
             return share.detach()
 
         total, parts = len(targets), [tensor.tensor_split(self._team.size) for tensor in (inputs, targets)]
-        losses = self._team.map(learn, self._networks, *parts)
-        first, *others = self._networks
+        losses = self._team.map(learn, self.networks, *parts)
+        first, *others = self.networks
         for other in others:
             for weight, twin in zip(first.parameters(), other.parameters(), strict=True):
                 if twin.grad is not None:
@@ -94,7 +97,7 @@ class Replicas:
     @torch.no_grad()
     def merge(self) -> None:
         """Give the network, and every copy, the mean of the statistics that each has kept."""
-        for kept in zip(*(network.buffers() for network in self._networks), strict=True):
+        for kept in zip(*(network.buffers() for network in self.networks), strict=True):
             if kept[0].is_floating_point():
                 kept[0].copy_(torch.stack(kept).mean(dim=0))
             for other in kept[1:]:

@@ -68,7 +68,7 @@ class Training:
         epochs, data_share, validation_images: See ``Fidelity``; None where the plan decides.
         batch_size: Images in a step.
         optimizer, learning_rate, muon_learning_rate, warmup, momentum, muon_momentum, weight_decay,
-            norm_momentum, small_share, small_scale: See ``Recipe``.
+            norm_momentum, small_share, small_scale, averaged_share: See ``Recipe``.
         loss, temperature, teacher_weight, label_smoothing: See ``Criterion``.
         teacher: See ``Teacher``; None where ``loss`` is ``cross_entropy``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -118,6 +118,7 @@ class Training:
         fidelity: Any = None,
         inherit: bool = False,
         inherit_skips: float = 0.5,
+        averaged_share: float = 0.0,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
@@ -154,6 +155,7 @@ class Training:
             norm_momentum=norm_momentum,
             small_share=small_share,
             small_scale=small_scale,
+            averaged_share=averaged_share,
         )
         self._criterion = Criterion(loss, temperature, teacher_weight, label_smoothing)
         self.teacher = make_teacher(teacher, loss)
