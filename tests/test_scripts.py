@@ -21,6 +21,7 @@ from postgres import needs_postgres, running_postgres
 from nas_optuna.attributes import PROMOTES, RETRY_OF
 
 PROJECT = Path(__file__).parent.parent
+TASKS = ("fashion_mnist", "covertype", "higgs", "airlines")
 
 
 @pytest.fixture
@@ -105,19 +106,25 @@ def test_benchmark_of_strategies_compares_them(macro_table: Path, tmp_path: Path
         assert error >= 0
 
 
-@pytest.mark.slow
-def test_benchmark_of_pruners_compares_them(tmp_path: Path) -> None:
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A folder of curves in the files of those that others recorded."""
     random = np.random.default_rng(0)
-    curves = 100 * np.minimum(0.99, random.random((50, 1)) * (1 - 1 / np.arange(2, 14)))
-    names = ("fashion_mnist", "covertype", "higgs", "airlines")
-    np.savez(tmp_path / "lcbench_surrogate.npz", **{f"{name}_valacc_x100": curves for name in names})
-    losses = [
-        {"val_losses": [None if epoch > 9 else 1 / (1 + epoch * end) for epoch in range(12)]} for end in (1,)
-    ]
-    losses += [{"val_losses": [1 / (1 + epoch * end) for epoch in range(12)]} for end in random.random(20)]
-    (tmp_path / "nasbench_nlp_wikitext2_curves.json").write_text(json.dumps(losses))
-    figures = run_script("benchmark_pruners.py", "--data", str(tmp_path), "--seeds", "1", "--budgets", "5,10")
-    for name in (*names, "nlp"):
+    curves = 100 * np.minimum(0.99, random.random((120, 1)) * (1 - 1 / np.arange(2, 14)))
+    arrays = {f"{name}_valacc_x100": curves for name in TASKS}
+    arrays |= {f"{name}_time_s": random.random((120, 2)) for name in TASKS}
+    np.savez(tmp_path / "lcbench_surrogate.npz", **arrays)
+    losses = [[None if epoch > 9 else 1 / (1 + epoch) for epoch in range(12)]]
+    losses += [[1 / (1 + epoch * end) for epoch in range(12)] for end in random.random(20)]
+    networks = [{"val_losses": curve, "params": 10 + index} for index, curve in enumerate(losses)]
+    (tmp_path / "nasbench_nlp_wikitext2_curves.json").write_text(json.dumps(networks))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_benchmark_of_pruners_compares_them(recorded: Path) -> None:
+    figures = run_script("benchmark_pruners.py", "--data", str(recorded), "--seeds", "1", "--budgets", "5,10")
+    for name in (*TASKS, "nlp"):
         assert set(figures[name]) == {
             *("default", "promotion", "none", "median", "percentile", "halving", "halving_3_3", "hyperband"),
         }
@@ -125,6 +132,18 @@ def test_benchmark_of_pruners_compares_them(tmp_path: Path) -> None:
             assert list(cells) == ["5", "10"]
             assert all(-1e-9 <= mean <= 1.5 for mean, _ in cells.values())
         assert figures[name]["default"]["10"][0] <= figures[name]["none"]["10"][0]
+
+
+@pytest.mark.slow
+def test_benchmark_of_fronts_replays_recorded_curves(recorded: Path) -> None:
+    figures = run_script("benchmark_fronts.py", "--recorded", str(recorded), "--seeds", "2")
+    for name in (*TASKS, "nlp"):
+        assert list(figures[name]) == ["20", "50", "100"]
+        for told in figures[name].values():
+            # these curves never cross: nothing on a front is stopped, and the oracle is not beaten
+            assert told["oracle_share"][0] <= told["share"][0] < 1
+            assert told["front"] >= 2
+            assert told["front_stopped"] == 0
 
 
 @pytest.mark.slow
