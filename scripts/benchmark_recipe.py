@@ -3,12 +3,16 @@
 
     python scripts/benchmark_recipe.py --data CIFAR --seeds 3 --part ablation
     python scripts/benchmark_recipe.py --data CIFAR --seeds 3 --part epochs
+    python scripts/benchmark_recipe.py --data CIFAR --networks 24 --part rungs
 
 ``ablation`` trains one network on so many images with the default recipe, with plain SGD (one-cycle,
 crop and flip), and with one change at a time, and prints the validation accuracy: mean and standard
 error over seeds. ``epochs`` looks for the shortest schedule whose last validation accuracy is at
 least ``--accuracy``, with the default recipe and with plain SGD, on a network of two blocks at each
-width. The test split is not read.
+width. ``rungs`` trains random networks of ``resconv`` twice, which gives the same weights: once with epochs
+judged by the mean of the weights over their last steps, once by their last weights; it prints how well each
+epoch ranks the networks as the end does (Spearman; bootstrap standard error over networks). The test split
+is not read.
 
 The last line is one JSON object of the figures. Reads CIFAR-10 from a folder of
 ``train/class/*`` and ``test/class/*`` images, or downloads it there.
@@ -30,9 +34,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import shared
 import torch
+from benchmark_fidelities import draw_networks, spearman, with_error
 from torch import Tensor, nn
 
 from nas_optuna.estimation import Classifier, Fidelity, Training
@@ -220,6 +226,41 @@ def shortest(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, A
     return {"epochs": enough, "tried": tried}
 
 
+def compare_rungs(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rank correlation of each epoch with the last one, judged both ways."""
+    shares = {"last weights": 0.0, "mean of the weights": 0.1}
+    futures = {
+        (name, index): pool.submit(learning_curve, arguments, index, share)
+        for index in range(arguments.networks)
+        for name, share in shares.items()
+    }
+    curves = {
+        name: np.array([futures[name, index].result() for index in range(arguments.networks)])
+        for name in shares
+    }
+    figures: dict[str, Any] = {}
+    for name, values in curves.items():
+        *epochs, end = values.T
+        ranks = [with_error(spearman, epoch, end) for epoch in epochs]
+        figures[name] = {
+            "spearman": ranks,
+            "median_accuracy": np.median(values, axis=0).round(4).tolist(),
+        }
+        print(f"{name:<20} " + "  ".join(f"{rank:.2f} ({error:.2f})" for rank, error in ranks), flush=True)
+    return figures | {"last_deviation": round(float(curves["last weights"][:, -1].std()), 4)}
+
+
+def learning_curve(arguments: argparse.Namespace, index: int, averaged_share: float) -> list[float]:
+    """Of one network, from the same seed each time."""
+    torch.set_num_threads(1)
+    data = shared.load_cifar(arguments.data, arguments.cache)
+    network = draw_networks(shared.space("resconv"), index + 1)[index]
+    training = shared.make_training(execution=arguments.execution, averaged_share=averaged_share)
+    fidelity = Fidelity(arguments.epochs, arguments.data_share, validation_images=1000)
+    curve = training.fit(network, data, fidelity=fidelity, seed=0).curve
+    return curve + [0.0] * (arguments.epochs - len(curve))  # of one that diverged
+
+
 @contextmanager
 def workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread."""
@@ -228,25 +269,30 @@ def workers(count: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+PARTS = {"ablation": ablate, "epochs": count_epochs, "rungs": compare_rungs}
+
+
 def main() -> None:
     """Read the command line, run one part."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
-    parser.add_argument("--part", choices=("ablation", "epochs"), required=True)
+    parser.add_argument("--part", choices=tuple(PARTS), required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=180_000, help="that a training of the ablation sees")
     parser.add_argument("--variants", help="some of them only, separated by semicolons")
     parser.add_argument("--accuracy", type=float, default=0.8, help="that the schedule shall reach")
+    parser.add_argument("--networks", type=int, default=24, help="of rungs")
+    parser.add_argument("--epochs", type=int, default=12, help="of a training of rungs")
+    parser.add_argument("--data-share", type=float, default=0.04, help="of the images in an epoch of rungs")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--execution", default="32-true", help="precision of all trainings")
     parser.add_argument("--cache", type=Path, default=shared.CACHE)
     arguments = parser.parse_args()
     shared.load_cifar(arguments.data, arguments.cache)
-    part = ablate if arguments.part == "ablation" else count_epochs
     with workers(arguments.processes) as pool:
-        figures = part(pool, arguments)
+        figures = PARTS[arguments.part](pool, arguments)
     print(
         json.dumps(
             {

@@ -94,6 +94,17 @@ def test_benchmark_of_the_recipe_trains_every_variant(tiny_cifar: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_benchmark_of_the_recipe_judges_rungs_both_ways(tiny_cifar: Path, tmp_path: Path) -> None:
+    short = ("--networks", "3", "--epochs", "3", "--data-share", "1", "--cache", str(tmp_path / "cache"))
+    figures = run_script("benchmark_recipe.py", "--data", str(tiny_cifar), "--part", "rungs", *short)["rungs"]
+    last, mean = figures["last weights"], figures["mean of the weights"]
+    assert len(last["spearman"]) == len(mean["spearman"]) == 2
+    # the end is the same, the way there is not
+    assert last["median_accuracy"][-1] == mean["median_accuracy"][-1]
+    assert last["median_accuracy"] != mean["median_accuracy"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["macro", "macro_options", "macro_front", "plain"])
 def test_benchmark_of_strategies_compares_them(macro_table: Path, tmp_path: Path, table: str) -> None:
     (tmp_path / "nas-bench-macro_cifar10.json").write_text(macro_table.read_text())
