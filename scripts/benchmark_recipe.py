@@ -228,15 +228,15 @@ def shortest(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, A
 
 def compare_rungs(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str, Any]:
     """Rank correlation of each epoch with the last one, judged both ways."""
-    shares = {"last weights": 0.0, "mean of the weights": 0.1}
+    changes = {"last weights": {"averaged_share": 0.0}, "mean of the weights": {}}
     futures = {
-        (name, index): pool.submit(learning_curve, arguments, index, share)
+        (name, index): pool.submit(learning_curve, arguments, index, change)
         for index in range(arguments.networks)
-        for name, share in shares.items()
+        for name, change in changes.items()
     }
     curves = {
         name: np.array([futures[name, index].result() for index in range(arguments.networks)])
-        for name in shares
+        for name in changes
     }
     figures: dict[str, Any] = {}
     for name, values in curves.items():
@@ -250,12 +250,12 @@ def compare_rungs(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> d
     return figures | {"last_deviation": round(float(curves["last weights"][:, -1].std()), 4)}
 
 
-def learning_curve(arguments: argparse.Namespace, index: int, averaged_share: float) -> list[float]:
+def learning_curve(arguments: argparse.Namespace, index: int, change: dict[str, Any]) -> list[float]:
     """Of one network, from the same seed each time."""
     torch.set_num_threads(1)
     data = shared.load_cifar(arguments.data, arguments.cache)
     network = draw_networks(shared.space("resconv"), index + 1)[index]
-    training = shared.make_training(execution=arguments.execution, averaged_share=averaged_share)
+    training = shared.make_training(execution=arguments.execution, **change)
     fidelity = Fidelity(arguments.epochs, arguments.data_share, validation_images=1000)
     curve = training.fit(network, data, fidelity=fidelity, seed=0).curve
     return curve + [0.0] * (arguments.epochs - len(curve))  # of one that diverged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -126,8 +127,20 @@ def test_last_epoch_is_judged_by_the_weights_that_stay(digits: Digits) -> None:
     torch.testing.assert_close(mean.network.state_dict(), last.network.state_dict(), rtol=0, atol=0)
 
 
-def test_training_in_parts_is_judged_by_the_statistics_of_all_parts(digits: Digits) -> None:
-    # a window of one step holds what the parts have kept by then, merged
-    one_step = fit(digits, execution={"parts": 2}, averaged_share=1e-2)
-    last = fit(digits, execution={"parts": 2}, averaged_share=0.0)
+def test_training_in_parts_is_judged_by_the_statistics_of_all_parts(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"execution": {"parts": 2}}
+    last = fit(digits, **parts, averaged_share=0.0)
+    # the mean over a single step holds what the parts have kept by then, merged
+    averaged: list[int] = []
+    add = WeightAverage.add
+
+    def count(self: WeightAverage, networks: Sequence[nn.Module]) -> None:
+        averaged.append(len(networks))
+        add(self, networks)
+
+    monkeypatch.setattr(WeightAverage, "add", count)
+    one_step = fit(digits, **parts, averaged_share=0.03)
+    assert averaged == [2, 2]
     assert one_step.curve == last.curve

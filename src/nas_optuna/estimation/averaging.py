@@ -29,6 +29,8 @@ class WeightAverage:
     judges as weights do that have settled (Izmailov et al. 2018, "Averaging weights leads to wider optima and
     better generalization"), and so foretells sooner what the network will be worth (Kaddour 2022, "Stop
     wasting my time! Saving days of ImageNet and BERT training with latest weight averaging").
+
+    torch's ``AveragedModel`` is another network: it would be compiled and timed anew, and knows no copies.
     """
 
     def __init__(self) -> None:
@@ -55,10 +57,12 @@ class WeightAverage:
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:
         """Give a network the mean for a while, then its own weights again; the next mean begins anew."""
+        if not self._count:
+            yield
+            return
         own = [*network.parameters(), *_statistics(network)]
         kept = [tensor.detach().clone() for tensor in own]
-        if self._count:
-            _copy([total / self._count for total in (*self._weights, *self._statistics)], own)
+        _copy([total / self._count for total in (*self._weights, *self._statistics)], own)
         self._count = 0
         try:
             yield

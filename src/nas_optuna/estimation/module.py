@@ -165,13 +165,14 @@ class Classifier(pl.LightningModule):
         self._team: Team | None = None
         self._replicas: Replicas | None = None
         self._average = WeightAverage()
-        self._shown: float | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self._compute(self._forward, inputs)
 
     def _compute(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        inputs = self.recipe.resize(inputs, progress=self.progress if self._shown is None else self._shown)
+        # on the way it is judged on images of the size that it has learned from, not of the one to come
+        is_judged = not self.network.training and self._step < self._steps
+        inputs = self.recipe.resize(inputs, progress=(self._step - is_judged) / self._steps)
         with self.execution.autocast(self.device):
             logits = forward(self.execution.lay_out(inputs))
         return logits.float()
@@ -347,24 +348,16 @@ class Classifier(pl.LightningModule):
                 self.curve.append(self._judge(self._judging))
 
     def _judge(self, judging: Callable[[bool], Iterable[Batch]]) -> float:
-        if self._is_last_epoch():
-            return self._evaluate(judging(True))
-        # on images of the size that it has learned from, not of the one to come
-        self._shown = (self._step - 1) / self._steps
-        with self._average.in_place(self.network):
-            accuracy = self._evaluate(judging(False))
-        self._shown = None
+        is_last = self._is_last_epoch()
+        # nothing was averaged for the last one
+        with self._average.in_place(self.network), torch.inference_mode():
+            self.network.eval()
+            accuracy = self._accuracy(judging(is_last))
+            self.network.train()
         return accuracy
 
     def _is_last_epoch(self) -> bool:
         return self.trainer.current_epoch + 1 == self.trainer.max_epochs
-
-    def _evaluate(self, batches: Iterable[Batch]) -> float:
-        with torch.inference_mode():
-            self.network.eval()
-            accuracy = self._accuracy(batches)
-            self.network.train()
-        return accuracy
 
     def _accuracy(
         self, batches: Iterable[Batch], *, told: Callable[[Tensor, Tensor], None] | None = None
