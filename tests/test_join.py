@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from conftest import PATIENCE, SHORT, command_environment, compose_config, wait_until
 from optuna.trial import FrozenTrial, TrialState
 from postgres import Postgres, needs_postgres, running_postgres
 
 from nas_optuna.errors import InputError, NothingFound
+from nas_optuna.estimation.checkpoint import DIGEST_BYTES, HEAD
 from nas_optuna.interrupt import Interrupt
 from nas_optuna.join import join
 from nas_optuna.pace import Pace
@@ -208,19 +211,22 @@ def test_trial_of_a_killed_worker_is_taken_up_where_it_was_by_another(
     wait_until(kept.is_file)
     worker.kill()
     worker.communicate()
-    reached = max(long_study.trials[0].intermediate_values)
+    body = kept.read_bytes()[len(HEAD) + DIGEST_BYTES :]
+    reached = torch.load(io.BytesIO(body), weights_only=True)["state"]["module"]["epochs"]
     # another machine's, as far as the second one can tell: its lease has to end
     optuna.Trial(long_study, long_study.trials[0]._trial_id).set_user_attr("worker", "another-machine:1")
     with start(tmp_path, f"storage={ADDRESS}") as second:
-        wait_until(lambda: [len(trial.intermediate_values) > 5 for trial in long_study.trials[1:]] == [True])
+        # it says once more what was said before, one value after the other
+        wait_until(lambda: any(len(trial.intermediate_values) > reached for trial in long_study.trials[1:]))
         second.kill()
     killed, retry = long_study.trials
     assert killed.state == TrialState.FAIL
     assert retry.params == killed.params
     assert retry.user_attrs["seed"] == killed.user_attrs["seed"]
     common = sorted(killed.intermediate_values.keys() & retry.intermediate_values.keys())
-    # what was kept five seconds before it was killed, at the worst
-    assert len(common) > 0.2 * reached
+    # it took the file over, and with it all that is in there
+    assert not kept.exists()
+    assert common[:reached] == list(range(1, reached + 1))
     assert all(killed.intermediate_values[step] == retry.intermediate_values[step] for step in common)
 
 
