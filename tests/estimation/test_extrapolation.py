@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from nas_optuna.estimation.extrapolation import Extrapolation, choose_rungs
 from nas_optuna.estimation.stopping import StoppingRule, expected_gain
@@ -44,6 +45,26 @@ def test_forecast_covers_what_comes() -> None:
         mean, deviation, _ = chain.forecast(first, 0)
         inside += abs(third - mean) < 1.64 * deviation
     assert 0.84 < inside / 300 < 0.97
+
+
+def lucky_epochs(count: int, *, seed: int = 0) -> np.ndarray:
+    """What networks are worth, with luck that is gone at the next rung."""
+    random = np.random.default_rng(seed)
+    return random.normal(size=(count, 1)) + 0.7 * random.normal(size=(count, 5))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_as_many_do_better_than_forecast_as_the_forecast_says(share: float) -> None:
+    better = []
+    for seed in range(5):
+        values = lucky_epochs(200, seed=seed)
+        for rung in range(4):
+            values = stop_below(values, rung=rung, share=share)
+        chain = Extrapolation([1, 2, 4, 8, 16], values, nothing(200))
+        for row in lucky_epochs(300, seed=100 + seed):
+            mean, deviation, freedom = chain.forecast(row[0], 0)
+            better.append(row[-1] > mean + deviation * stdtrit(freedom, 0.98))
+    assert 0.01 < np.mean(better) < 0.04
 
 
 def test_a_handful_of_curves_leaves_the_forecast_wide() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ RISE = 0.5  # of the way that curves rise to the next rung: a lead smaller than 
 CLIP = 3.0  # what is worse than the median by so many times the way to the best tenth counts as that
 NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or this part of all
 NARROWEST = 0.1  # and those within so many standard deviations
+# that a forecast is as far off as it says is believed as firmly as so many curves say it; of the
+# curves that tell how far it is, the latest suffice
+CALIBRATION_WEIGHT, CALIBRATED = 5.0, 200
 
 
 class Forecast(NamedTuple):
@@ -56,14 +60,23 @@ class Transition:
         lead = PRIOR_WEIGHT * (spread / self._unit) ** 2
         self._precision = np.diag([0.01, lead, *[1.0] * known.shape[1]])
 
-    def forecast(self, values: Array, known: Array) -> Forecast:
+    def __len__(self) -> int:
+        """How many curves it was learned from."""
+        return len(self._before)
+
+    def forecast(self, values: Array, known: Array, *, without: NDArray[np.int64] | None = None) -> Forecast:
         """Values at the next rung.
 
         Args:
             values: (N,), at this rung.
             known: (N, F).
+            without: (N,), for each the curve that shall not count, as its place among those that this was
+                learned from, or -1; None for all count.
         """
         nearness = self._nearness(values, (known - self._centre) / self._scale)
+        if without is not None:
+            left_out = np.flatnonzero(without >= 0)
+            nearness[left_out, without[left_out]] = 0.0
         total = nearness.sum(axis=1)
         centre = nearness @ self._before / total
         # (N, observations, 2 + F)
@@ -127,6 +140,7 @@ class Extrapolation:
         self.known = known
         self.spread = self._spreads()
         self.transitions = [self._transition(rung) for rung in range(len(rungs) - 1)]
+        self._places = [self._place(rung) for rung in range(len(rungs) - 1)]
 
     def clip(self, value: float, rung: int) -> float:
         """A value at a rung as the regressions see it."""
@@ -146,13 +160,56 @@ class Extrapolation:
             rung: Its index, not the last.
             known: What else is known of the network.
         """
-        mean, variance, freedom = np.array([self.clip(value, rung)]), 0.0, np.inf
         features = np.array(known, dtype=float).reshape(1, -1)
-        for transition in self.transitions[rung:]:
-            step = transition.forecast(mean, features)
-            mean, freedom = step.mean, min(freedom, float(step.freedom[0]))
-            variance = float(step.slope[0]) ** 2 * variance + float(step.deviation[0]) ** 2
-        return float(mean[0]), variance**0.5, freedom
+        end = self._go_on(np.array([self.clip(value, rung)]), rung, features)
+        return float(end.mean[0]), float(self._widths[rung] * end.deviation[0]), float(end.freedom[0])
+
+    def _go_on(
+        self, values: Array, rung: int, known: Array, *, numbers: NDArray[np.int64] | None = None
+    ) -> Forecast:
+        """Values at the last rung, as its transitions say one after the other.
+
+        Args:
+            values: (N,), at a rung.
+            rung: Its index.
+            known: (N, F).
+            numbers: (N,), rows of the curves whose values these are: none counts for its own forecast.
+        """
+        mean, variance = values, np.zeros(len(values))
+        slope, freedom = np.ones(len(values)), np.full(len(values), np.inf)
+        for transition, places in zip(self.transitions[rung:], self._places[rung:], strict=True):
+            step = transition.forecast(mean, known, without=None if numbers is None else places[numbers])
+            variance = step.slope**2 * variance + step.deviation**2
+            mean, slope, freedom = step.mean, slope * step.slope, np.minimum(freedom, step.freedom)
+        return Forecast(mean, np.sqrt(variance), slope, freedom)
+
+    @functools.cached_property
+    def _widths(self) -> Array:
+        """(rungs - 1,), what deviations are multiplied by to be as large as forecasts are off.
+
+        Transitions add up as if a value told all of its past: luck at one rung that is gone at the next
+        counts twice. So each curve is forecast by the others, as in the jackknife+ (Barber et al. 2021). One
+        that was stopped counts with what is forecast from its last rung; without those, only what did well
+        would count.
+        """
+        widths = np.ones(len(self.transitions))
+        reached = ~np.isnan(self.values)
+        last = reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
+        ends = np.where(reached[:, -1], self.values[:, -1], np.nan)
+        doubts = np.zeros(len(ends))  # variances of these
+        for rung in reversed(range(len(widths))):
+            if min(len(transition) for transition in self.transitions[rung:]) < 3:
+                break
+            numbers = np.flatnonzero(reached[:, rung])[-CALIBRATED:]
+            told = self._go_on(self.values[numbers, rung], rung, self.known[numbers], numbers=numbers)
+            variances = told.deviation**2
+            squares = ((ends[numbers] - told.mean) ** 2 + doubts[numbers]) / variances
+            squares = squares[last[numbers] > rung]
+            widths[rung] = np.sqrt((CALIBRATION_WEIGHT + squares.sum()) / (CALIBRATION_WEIGHT + len(squares)))
+            is_last = last[numbers] == rung
+            stopped = numbers[is_last]
+            ends[stopped], doubts[stopped] = told.mean[is_last], widths[rung] ** 2 * variances[is_last]
+        return widths
 
     def _spreads(self) -> Array:
         spreads: list[float] = []
@@ -165,8 +222,17 @@ class Extrapolation:
             spreads.append(max(deviation, 1e-9 * (1 + abs(float(reached.mean())))))
         return np.array(spreads)
 
+    def _goes_on(self, rung: int) -> NDArray[np.bool_]:
+        """(curves,), which of them reach the next rung."""
+        return np.asarray(~np.isnan(self.values[:, rung]) & ~np.isnan(self.values[:, rung + 1]))
+
+    def _place(self, rung: int) -> NDArray[np.int64]:
+        """(curves,), where each is among those that a transition was learned from; -1 for none of them."""
+        both = self._goes_on(rung)
+        return np.where(both, np.cumsum(both) - 1, -1)
+
     def _transition(self, rung: int) -> Transition:
-        both = ~np.isnan(self.values[:, rung]) & ~np.isnan(self.values[:, rung + 1])
+        both = self._goes_on(rung)
         return Transition(
             self.values[both, rung],
             self.values[both, rung + 1],
