@@ -65,7 +65,9 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
             f"data.root={arguments.data}",
         ),
         *(f"estimation.epochs={arguments.epochs}", f"estimation.data_share={arguments.data_share}"),
-        *("estimation.validation_images=1000", f"timeout={arguments.seconds}", f"study_dir={folder}"),
+        # nothing judges two networks of small images but many of these; where nobody decides, a few will do
+        *("estimation.validation_images=500", "estimation.rung_images=5000"),
+        *(f"timeout={arguments.seconds}", f"study_dir={folder}"),
         *arguments.set,
         *(
             "plan.search_share=0.98",

@@ -63,10 +63,10 @@ class Averaging(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         judging = pl_module._judging
 
-        def judge_mean(is_last: bool) -> Any:
-            if is_last:
+        def judge_mean(epoch: int) -> Any:
+            if epoch == trainer.max_epochs:
                 self._replace_weights(trainer, pl_module)
-            return judging(is_last)
+            return judging(epoch)
 
         pl_module._judging = judge_mean
 

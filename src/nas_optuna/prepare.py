@@ -271,7 +271,7 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
                 f"estimation.{name}: the study {study.study_name!r} trains with {known[name]}, "
                 f"this command asks for {asked}. Leave it out, or choose another study_name."
             )
-    fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__})
+    fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__ if name in known})
     return Plan(fidelity, known["trial_seconds"], known.get("full_seconds", known["trial_seconds"]))
 
 

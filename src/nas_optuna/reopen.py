@@ -227,7 +227,7 @@ def open_again(
         objectives=_build(Objectives, config, "objective"),
         space=build_space(config),
         training=training,
-        fidelity=Fidelity(**{name: plan[name] for name in Fidelity.__annotations__}),
+        fidelity=Fidelity(**{name: plan[name] for name in Fidelity.__annotations__ if name in plan}),
         seed=config.seed,
         folder=folder,
     )

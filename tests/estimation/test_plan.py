@@ -103,6 +103,14 @@ def test_what_is_set_stays(digits: Digits, space: Stages) -> None:
     assert plan(digits, space, timeout=600, validation_images=100).validation_images == 100
 
 
+@pytest.mark.usefixtures("speed")
+def test_images_for_rungs_are_paid_for_by_shorter_epochs(digits: Digits, space: Stages) -> None:
+    given = {"timeout": 60, "validation_images": 50}
+    made = plan(digits, space, **given, rung_images=288)
+    assert made.rung_images == 288
+    assert made.data_share < plan(digits, space, **given).data_share
+
+
 def test_without_a_timeout_the_defaults_hold(digits: Digits, space: Stages) -> None:
     assert plan(digits, space, timeout=None) == Fidelity(20, 1.0, None)
 

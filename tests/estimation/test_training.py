@@ -40,6 +40,21 @@ def test_last_epoch_is_judged_on_all_validation_images(
     assert judged == [50, 50, len(digits.split("validation"))]
 
 
+@pytest.mark.parametrize(
+    ("length", "judged"),
+    [
+        (Fidelity(6), [None] * 6),
+        (Fidelity(6, validation_images=50), [50] * 5 + [None]),
+        (Fidelity(6, validation_images=50, rung_images=200), [200, 200, 50, 200, 50, None]),
+        (Fidelity(6, validation_images=300, rung_images=200), [300] * 5 + [None]),
+    ],
+)
+def test_epochs_at_which_pruners_decide_may_be_judged_on_more_images(
+    length: Fidelity, judged: list[int | None]
+) -> None:
+    assert [length.judged_on(epoch) for epoch in range(1, 7)] == judged
+
+
 def test_short_epochs_of_a_training_repeat_no_image(digits: Digits) -> None:
     seen: list[torch.Tensor] = []
 
@@ -144,6 +159,7 @@ def test_one_cycle_rises_once_and_falls_once(total: int) -> None:
         {"epochs": 0},
         {"data_share": 1.5},
         {"validation_images": 0},
+        {"rung_images": 0},
         {"batch_size": 1},
         {"learning_rate": "fast"},
         {"momentum": 1.0},

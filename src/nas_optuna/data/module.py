@@ -34,8 +34,6 @@ class TrainingData(pl.LightningDataModule):
         batch_size: Images in a training batch.
         data_share: Part of the training images that one epoch visits.
         seed: Seed of shuffling and augmentation.
-        validation_images: How many validation images judge an epoch; None for all. The last epoch,
-            whose accuracy is the network's value, is judged on all of them in any case.
         with_validation: Train on train and validation together, as the final training does.
         numbered: Training batches have the numbers of their examples in place of labels.
 
@@ -52,14 +50,12 @@ class TrainingData(pl.LightningDataModule):
         batch_size: int,
         data_share: float,
         seed: int,
-        validation_images: int | None = None,
         with_validation: bool = False,
         numbered: bool = False,
     ) -> None:
         super().__init__()
         self._data = data
         self._device = device
-        self._validation_images = validation_images
         split = self._split("train")
         if with_validation:
             split = split + self._split("validation")
@@ -86,10 +82,6 @@ class TrainingData(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
         """Nothing to do: batches come on the device."""
         return batch
-
-    def judging_epoch(self, is_last: bool) -> EvaluationLoader:
-        """What judges an epoch."""
-        return self.judging("validation", limit=None if is_last else self._validation_images)
 
     def judging(self, name: SplitName, *, limit: int | None = None) -> EvaluationLoader:
         """Batches of a split without augmentation; only so many images of it if ``limit`` is given."""

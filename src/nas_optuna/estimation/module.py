@@ -114,7 +114,7 @@ class Classifier(pl.LightningModule):
         steps: Steps of the whole training, which the schedule spans.
         execution: How the device computes. A network that draws random numbers is computed as one part, a
             batch in no more parts than it has pairs of images.
-        judging: From whether an epoch is the last one to the batches that judge it; None to judge none.
+        judging: From an epoch, counted from 1, to the batches that judge it; None to judge none.
         loss: From logits (N, C) and what training batches hold beside inputs to what is minimised.
         stop: Asked before every step; returns why to stop, or None.
         stopwatch: Told what the time goes into.
@@ -137,7 +137,7 @@ class Classifier(pl.LightningModule):
         *,
         steps: int,
         execution: Execution | None = None,
-        judging: Callable[[bool], Iterable[Batch]] | None = None,
+        judging: Callable[[int], Iterable[Batch]] | None = None,
         loss: Loss = cross_entropy,
         stop: Callable[[], str | None] = lambda: None,
         stopwatch: Stopwatch | None = None,
@@ -347,12 +347,11 @@ class Classifier(pl.LightningModule):
             with self._stopwatch.span("validation"):
                 self.curve.append(self._judge(self._judging))
 
-    def _judge(self, judging: Callable[[bool], Iterable[Batch]]) -> float:
-        is_last = self._is_last_epoch()
+    def _judge(self, judging: Callable[[int], Iterable[Batch]]) -> float:
         # nothing was averaged for the last one
         with self._average.in_place(self.network), torch.inference_mode():
             self.network.eval()
-            accuracy = self._accuracy(judging(is_last))
+            accuracy = self._accuracy(judging(self.trainer.current_epoch + 1))
             self.network.train()
         return accuracy
 

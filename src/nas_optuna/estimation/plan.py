@@ -11,6 +11,7 @@ import optuna
 
 from nas_optuna.data import LabelledData, steps_per_epoch
 from nas_optuna.errors import InputError, check_number
+from nas_optuna.estimation.extrapolation import choose_rungs
 from nas_optuna.estimation.scale import FULL, Scale
 from nas_optuna.estimation.speed import Speed, time_steps
 from nas_optuna.estimation.table import Table
@@ -122,7 +123,10 @@ def make_plan(
     if timeout is None or not is_open:
         return Plan(
             Fidelity(
-                training.epochs or DEFAULT_EPOCHS, training.data_share or 1.0, training.validation_images
+                training.epochs or DEFAULT_EPOCHS,
+                training.data_share or 1.0,
+                training.validation_images,
+                training.rung_images,
             )
         )
     networks = _typical_networks(space, fits)
@@ -227,10 +231,13 @@ def _fit(
         passes = seconds / ((given.data_share or 1.0) * one_pass + validating)
         most = _most_epochs(images, given, settings)
         epochs = int(min(most, max(settings.min_epochs, passes)))
+    rungs = len(choose_rungs(range(1, epochs + 1))) - 1
+    more = rungs * max(0, min(given.rung_images or 0, validation_images) - judged)
+    seconds -= more * speed.validation * OVERHEAD
     share = given.data_share or max(0.0, seconds / epochs - validating) / one_pass
     # at least a few steps an epoch, or there is nothing to judge
     fewest = min(1.0, 4 * given.batch_size / images)
-    return Fidelity(epochs, round(min(1.0, max(fewest, share)), 4), judged)
+    return Fidelity(epochs, round(min(1.0, max(fewest, share)), 4), judged, given.rung_images)
 
 
 def _most_epochs(images: int, training: Training, settings: PlanSettings) -> int:
@@ -240,5 +247,6 @@ def _most_epochs(images: int, training: Training, settings: PlanSettings) -> int
 
 def _seconds(fidelity: Fidelity, speed: Speed, *, images: int, validation_images: int) -> float:
     training = fidelity.data_share * images * fidelity.epochs
-    validation = (fidelity.validation_images or validation_images) * (fidelity.epochs - 1) + validation_images
+    judges = (fidelity.judged_on(epoch) or validation_images for epoch in range(1, fidelity.epochs + 1))
+    validation = sum(min(count, validation_images) for count in judges)
     return (training * speed.training + validation * speed.validation) * OVERHEAD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.utilities.memory import is_oom_error
 
 from nas_optuna.data import LabelledData, SplitName, TrainingData
+from nas_optuna.data.loader import Batch
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation.checkpoint import Checkpoint, Keeper, begin_after
 from nas_optuna.estimation.execution import (
@@ -22,6 +23,7 @@ from nas_optuna.estimation.execution import (
     describe_device,
     parse_execution,
 )
+from nas_optuna.estimation.extrapolation import choose_rungs
 from nas_optuna.estimation.inheritance import Parent, inherit
 from nas_optuna.estimation.losses import Criterion, Loss
 from nas_optuna.estimation.module import Classifier, Recipe
@@ -49,11 +51,21 @@ class Fidelity:
         data_share: Part of the training images that one epoch visits.
         validation_images: Validation images that judge each epoch but the last, which is judged on
             all; None for all.
+        rung_images: More of them for the epochs at which pruners of curves decide (``choose_rungs``): what
+            a few images say of two networks is mostly chance. None for no more.
     """
 
     epochs: int
     data_share: float = 1.0
     validation_images: int | None = None
+    rung_images: int | None = None
+
+    def judged_on(self, epoch: int) -> int | None:
+        """How many validation images judge an epoch, counted from 1; None for all."""
+        if self.validation_images is None or epoch >= self.epochs:
+            return None
+        is_rung = epoch in choose_rungs(range(1, self.epochs + 1))
+        return max(self.validation_images, self.rung_images or 0) if is_rung else self.validation_images
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -66,6 +78,7 @@ class Training:
 
     Args:
         epochs, data_share, validation_images: See ``Fidelity``; None where the plan decides.
+        rung_images: See ``Fidelity``.
         batch_size: Images in a step.
         optimizer, learning_rate, muon_learning_rate, warmup, momentum, muon_momentum, weight_decay,
             norm_momentum, small_share, small_scale, averaged_share: See ``Recipe``.
@@ -119,6 +132,7 @@ class Training:
         inherit: bool = False,
         inherit_skips: float = 0.5,
         averaged_share: float = 0.0,
+        rung_images: int | None = None,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
@@ -128,6 +142,8 @@ class Training:
             check_number("estimation.data_share", data_share, above=0, at_most=1)
         if validation_images is not None:
             check_number("estimation.validation_images", validation_images, whole=True, at_least=1)
+        if rung_images is not None:
+            check_number("estimation.rung_images", rung_images, whole=True, at_least=1)
         check_number("estimation.batch_size", batch_size, whole=True, at_least=2)
         check_one_of("estimation.inherit", inherit, (False, True))
         check_number("estimation.inherit_skips", inherit_skips, at_least=0, below=1)
@@ -137,7 +153,8 @@ class Training:
             raise InputError(
                 f"estimation.device: this machine, or this torch, has no {device!r}; use auto or cpu."
             )
-        self.epochs, self.data_share, self.validation_images = epochs, data_share, validation_images
+        self.epochs, self.data_share = epochs, data_share
+        self.validation_images, self.rung_images = validation_images, rung_images
         self.batch_size = batch_size
         self.device = device
         self.pruner = pruner
@@ -250,13 +267,17 @@ class Training:
                 if state
                 else self.execution_of(architecture, data, steps=steps, scale=scale, network=network)
             )
+
+        def judging(epoch: int) -> Iterable[Batch]:
+            return feed.judging("validation", limit=fidelity.judged_on(epoch))
+
         with stopwatch.span("build"):
             module = Classifier(
                 network,
                 recipe,
                 steps=steps,
                 execution=execution,
-                judging=None if with_validation else feed.judging_epoch,
+                judging=None if with_validation else judging,
                 loss=loss,
                 stop=stop,
                 stopwatch=stopwatch,
@@ -408,7 +429,6 @@ class Training:
             device=self.torch_device,
             batch_size=self.batch_size,
             data_share=fidelity.data_share,
-            validation_images=fidelity.validation_images,
             seed=seed,
             with_validation=with_validation,
             numbered=numbered,
