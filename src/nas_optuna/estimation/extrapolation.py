@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or t
 NARROWEST = 0.1  # and those within so many standard deviations
 # that a forecast is as far off as it says is believed as firmly as so many curves say it; of the
 # curves that tell how far it is, the latest suffice
-CALIBRATION_WEIGHT, CALIBRATED = 5.0, 200
+CALIBRATION_WEIGHT, FEWEST_CALIBRATED, CALIBRATED = 5.0, 3, 200
 
 
 class Forecast(NamedTuple):
@@ -73,7 +74,7 @@ class Transition:
             without: (N,), for each the curve that shall not count, as its place among those that this was
                 learned from, or -1; None for all count.
         """
-        nearness = self._nearness(values, (known - self._centre) / self._scale)
+        nearness = self.nearness(values, known)
         if without is not None:
             left_out = np.flatnonzero(without >= 0)
             nearness[left_out, without[left_out]] = 0.0
@@ -102,8 +103,9 @@ class Transition:
             freedom=freedom,
         )
 
-    def _nearness(self, values: Array, known: Array) -> Array:
-        """Weight of each observation for each value, (N, observations)."""
+    def nearness(self, values: Array, known: Array) -> Array:
+        """Weight of each observation for each value, (N, observations); arguments as of ``forecast``."""
+        known = (known - self._centre) / self._scale
         count = max(NEAREST, int(NEAR_SHARE * len(self._before)))
         squares = ((values[:, None] - self._before) / self._spread) ** 2
         squares += ((known[:, None, :] - self._known) ** 2).sum(axis=2)
@@ -162,7 +164,8 @@ class Extrapolation:
         """
         features = np.array(known, dtype=float).reshape(1, -1)
         end = self._go_on(np.array([self.clip(value, rung)]), rung, features)
-        return float(end.mean[0]), float(self._widths[rung] * end.deviation[0]), float(end.freedom[0])
+        width = self._width(self.clip(value, rung), rung, features)
+        return float(end.mean[0]), width * float(end.deviation[0]), float(end.freedom[0])
 
     def _go_on(
         self, values: Array, rung: int, known: Array, *, numbers: NDArray[np.int64] | None = None
@@ -183,33 +186,42 @@ class Extrapolation:
             mean, slope, freedom = step.mean, slope * step.slope, np.minimum(freedom, step.freedom)
         return Forecast(mean, np.sqrt(variance), slope, freedom)
 
+    def _width(self, value: float, rung: int, known: Array) -> float:
+        """What a deviation is multiplied by to be as large as forecasts are off: of all, and of near ones."""
+        places, squares = self._misses[rung]
+        nearness = self.transitions[rung].nearness(np.array([value]), known)[0, places]
+        return max(_width(squares), _width(squares, nearness))
+
     @functools.cached_property
-    def _widths(self) -> Array:
-        """(rungs - 1,), what deviations are multiplied by to be as large as forecasts are off.
+    def _misses(self) -> list[tuple[NDArray[np.int64], Array]]:
+        """For each rung but the last, how far off forecasts were: squares of deviations.
 
         Transitions add up as if a value told all of its past: luck at one rung that is gone at the next
         counts twice. So each curve is forecast by the others, as in the jackknife+ (Barber et al. 2021). One
         that was stopped counts with what is forecast from its last rung; without those, only what did well
         would count.
+
+        Returns:
+            Places of the curves among those that the transition from there was learned from; squares.
         """
-        widths = np.ones(len(self.transitions))
+        misses = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in self.transitions]
         reached = ~np.isnan(self.values)
         last = reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
         ends = np.where(reached[:, -1], self.values[:, -1], np.nan)
         doubts = np.zeros(len(ends))  # variances of these
-        for rung in reversed(range(len(widths))):
-            if min(len(transition) for transition in self.transitions[rung:]) < 3:
+        for rung in reversed(range(len(misses))):
+            if min(len(transition) for transition in self.transitions[rung:]) < FEWEST_CALIBRATED:
                 break
             numbers = np.flatnonzero(reached[:, rung])[-CALIBRATED:]
             told = self._go_on(self.values[numbers, rung], rung, self.known[numbers], numbers=numbers)
             variances = told.deviation**2
             squares = ((ends[numbers] - told.mean) ** 2 + doubts[numbers]) / variances
-            squares = squares[last[numbers] > rung]
-            widths[rung] = np.sqrt((CALIBRATION_WEIGHT + squares.sum()) / (CALIBRATION_WEIGHT + len(squares)))
-            is_last = last[numbers] == rung
-            stopped = numbers[is_last]
-            ends[stopped], doubts[stopped] = told.mean[is_last], widths[rung] ** 2 * variances[is_last]
-        return widths
+            goes_on = last[numbers] > rung
+            misses[rung] = self._places[rung][numbers[goes_on]], squares[goes_on]
+            stopped = numbers[~goes_on]
+            ends[stopped] = told.mean[~goes_on]
+            doubts[stopped] = _width(squares[goes_on]) ** 2 * variances[~goes_on]
+        return misses
 
     def _spreads(self) -> Array:
         spreads: list[float] = []
@@ -257,3 +269,9 @@ def _floor(values: Array) -> float:
     middle = max(float(np.median(values)), float(finite.min()))
     best = max(float(np.quantile(finite, 0.9)) - middle, 0.3 * (float(finite.max()) - middle))
     return max(float(finite.min()), middle - CLIP * best)
+
+
+def _width(squares: Array, weights: Array | None = None) -> float:
+    """Root mean square of what forecasts were off, in deviations, with what is believed before."""
+    weights = np.ones(len(squares)) if weights is None else weights
+    return math.sqrt((CALIBRATION_WEIGHT + weights @ squares) / (CALIBRATION_WEIGHT + weights.sum()))
