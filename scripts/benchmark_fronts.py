@@ -14,7 +14,7 @@ largest network of both), when the pruned search reached that of the other one's
 networks of the other one's final front the pruner would have stopped: its study is replayed, trial by
 trial, curve by curve, into a new study with the pruner of ``estimation=curves``. And what an oracle would
 leave of its time: one that stops after the first epoch each network that will be behind the front when it
-ends.
+ends; and how its networks' accuracies at each rung are correlated with those at the end.
 
 With --recorded, curves that others recorded (``recorded.py``) take the place of trainings, the cost of a
 network that of a second objective: random networks, each of them judged by the pruner of
@@ -44,6 +44,7 @@ from recorded import CURVES, load
 
 from nas_optuna.configuration import build
 from nas_optuna.estimation import LearningCurve
+from nas_optuna.estimation.extrapolation import choose_rungs
 from nas_optuna.study import is_feasible
 
 GUESSING = 0.1
@@ -125,6 +126,18 @@ def oracle_share(study: optuna.Study) -> float:
         seconds += took
         ended.append(point)
     return round(spent / seconds, 3)
+
+
+def rung_correlations(study: optuna.Study) -> dict[int, float | None]:
+    """Of the accuracies at each rung but the last with those at the end; None where all are the same."""
+    curves = np.array([list(trial.user_attrs["curve"].values()) for trial in finished(study)]).T
+    rungs = choose_rungs(range(1, len(curves) + 1))[:-1]
+    return {
+        rung: round(float(np.corrcoef(curves[rung - 1], curves[-1])[0, 1]), 3)
+        if curves[rung - 1].std() * curves[-1].std() > 0
+        else None
+        for rung in rungs
+    }
 
 
 def pruner() -> optuna.pruners.BasePruner:
@@ -236,6 +249,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "front": len(studies["full"].best_trials),
         "front_stopped": stopped,
         "oracle_share": oracle_share(studies["full"]),
+        "rung_correlations": rung_correlations(studies["full"]),
     }
     print(
         f"seed {seed}: hypervolume of no pruning after {reached['full']} s, with pruning "

@@ -171,6 +171,7 @@ def test_benchmark_of_fronts_compares_both_sides(tiny_cifar: Path, tmp_path: Pat
     assert all(run["complete"][side] > 0 for side in ("curves", "full"))
     assert len(run["front_stopped"]) <= run["front"]
     assert 0 < run["oracle_share"] <= 1
+    assert list(run["rung_correlations"]) == ["1", "2"]
 
 
 def test_oracle_lets_train_what_is_on_the_front_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -309,7 +309,10 @@ class Search:
     def _describe_plan(self) -> str:
         plan, settings, timeout = self._parts.plan, self._parts.settings, self._parts.budget.timeout
         fidelity, pruner = plan.fidelity, self._parts.training.pruner
-        judges = f"{fidelity.validation_images}, at the end all" if fidelity.validation_images else "all"
+        rungs = f", {fidelity.rung_images} where pruners decide" if fidelity.rung_images else ""
+        judges = (
+            f"{fidelity.validation_images}{rungs}, at the end all" if fidelity.validation_images else "all"
+        )
         text = f"plan: {describe(fidelity)} a network, judged on {judges} validation images"
         if plan.trial_seconds and timeout:
             text += (

@@ -99,7 +99,8 @@ def _budget(facts: Facts) -> str:
 def _plan(plan: Mapping[str, object]) -> str:
     if not plan:
         return NOTHING
-    judges = f"{plan['validation_images']} validation images, at the end all"
+    rungs = f", {plan['rung_images']} where pruners decide" if plan.get("rung_images") else ""
+    judges = f"{plan['validation_images']} validation images{rungs}, at the end all"
     words = [
         f"{plan['epochs']} epochs of {float(str(plan['data_share'])):.1%} of the images",
         f"judged on {judges if plan.get('validation_images') else 'all validation images'}",
