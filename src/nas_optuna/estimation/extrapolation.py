@@ -20,8 +20,8 @@ RISE = 0.5  # of the way that curves rise to the next rung: a lead smaller than 
 CLIP = 3.0  # what is worse than the median by so many times the way to the best tenth counts as that
 NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or this part of all
 NARROWEST = 0.1  # and those within so many standard deviations
-# that a forecast is as far off as it says is believed as firmly as so many curves say it; of the
-# curves that tell how far it is, the latest suffice
+# that a forecast is as far off as it says is believed as firmly as so many curves say it; fewer than three
+# curves tell nothing of that, and of many the latest suffice
 CALIBRATION_WEIGHT, FEWEST_CALIBRATED, CALIBRATED = 5.0, 3, 200
 
 
