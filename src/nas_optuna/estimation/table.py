@@ -149,7 +149,7 @@ class Table:
             columns are named ``lat_<device>_ms``; None for none.
         latency_device: The device among its columns.
         pruner: Stops networks after fewer epochs, where the table knows what they have by then.
-        epochs, data_share, validation_images: Set by the search to what the table has.
+        epochs, data_share, validation_images, rung_images: Set by the search to what the table has.
 
     Raises:
         InputError: A file is missing or of another kind.
@@ -171,6 +171,7 @@ class Table:
         epochs: int | None = None,
         data_share: float | None = None,
         validation_images: int | None = None,
+        rung_images: int | None = None,
     ) -> None:
         if not isinstance(pruner, optuna.pruners.BasePruner):
             raise InputError(f"estimation.pruner: {pruner!r} must be an optuna.pruners.BasePruner.")
