@@ -339,5 +339,8 @@ def _check_training(config: DictConfig) -> Estimator:
 def _planned(config: DictConfig, fidelity: Fidelity) -> DictConfig:
     """The configuration with the length of a training written into it, because pruners refer to it."""
     planned = config.copy()
-    planned.estimation.update(asdict(fidelity))
+    # an estimation of one's own may know nothing of what is not set
+    lengths = asdict(fidelity).items()
+    known = planned.estimation
+    known.update({name: value for name, value in lengths if value is not None or name in known})
     return planned
