@@ -271,15 +271,12 @@ def on_front(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])
-def test_front_stays_whole_but_for_the_risk_for_a_part_of_the_epochs(pruner: Any) -> None:
-    kept, shares = [], []
-    for seed in range(6):
-        curves, costs = networks(120, seed=seed)
-        trained = np.array(search_front(front_study(pruner()), curves, costs))
-        kept += list(trained[on_front(curves[:, -1], costs)] == 8)
-        shares.append(trained.sum() / curves.size)
-    assert np.mean(kept) >= 0.98
-    assert np.mean(shares) < 0.65
+@pytest.mark.parametrize("seed", range(6))
+def test_front_stays_whole_for_a_part_of_the_epochs(pruner: Any, seed: int) -> None:
+    curves, costs = networks(120, seed=seed)
+    trained = np.array(search_front(front_study(pruner()), curves, costs))
+    assert np.all(trained[on_front(curves[:, -1], costs)] == 8)
+    assert trained.sum() < 0.75 * curves.size
 
 
 def test_plain_two_objective_study_prunes_on_the_curve() -> None:

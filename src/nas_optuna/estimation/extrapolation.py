@@ -21,8 +21,8 @@ CLIP = 3.0  # what is worse than the median by so many times the way to the best
 NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or this part of all
 NARROWEST = 0.1  # and those within so many standard deviations
 # that a forecast is as far off as it says is believed as firmly as so many curves say it; fewer than three
-# curves tell nothing of that, and of many the latest suffice
-CALIBRATION_WEIGHT, FEWEST_CALIBRATED, CALIBRATED = 5.0, 3, 200
+# curves tell nothing of that, fewer than thirty not that it may be narrower, and of many the latest suffice
+CALIBRATION_WEIGHT, FEWEST_CALIBRATED, FEWEST_NARROWED, CALIBRATED = 5.0, 3, 30, 200
 
 
 class Forecast(NamedTuple):
@@ -190,7 +190,8 @@ class Extrapolation:
         """What a deviation is multiplied by to be as large as forecasts are off: of all, and of near ones."""
         places, squares = self._misses[rung]
         nearness = self.transitions[rung].nearness(np.array([value]), known)[0, places]
-        return max(_width(squares), _width(squares, nearness))
+        narrowest = 0.0 if len(squares) >= FEWEST_NARROWED else 1.0
+        return max(narrowest, _width(squares), _width(squares, nearness))
 
     @functools.cached_property
     def _misses(self) -> list[tuple[NDArray[np.int64], Array]]:
