@@ -266,9 +266,9 @@ def _recall_plan(study: optuna.Study, training: Estimator) -> Plan | None:
         return None
     for name in Fidelity.__annotations__:
         asked = getattr(training, name)
-        if asked is not None and asked != known[name]:
+        if asked is not None and asked != known.get(name):
             raise InputError(
-                f"estimation.{name}: the study {study.study_name!r} trains with {known[name]}, "
+                f"estimation.{name}: the study {study.study_name!r} trains with {known.get(name)}, "
                 f"this command asks for {asked}. Leave it out, or choose another study_name."
             )
     fidelity = Fidelity(**{name: known[name] for name in Fidelity.__annotations__ if name in known})
@@ -339,8 +339,5 @@ def _check_training(config: DictConfig) -> Estimator:
 def _planned(config: DictConfig, fidelity: Fidelity) -> DictConfig:
     """The configuration with the length of a training written into it, because pruners refer to it."""
     planned = config.copy()
-    # an estimation of one's own may know nothing of what is not set
-    lengths = asdict(fidelity).items()
-    known = planned.estimation
-    known.update({name: value for name, value in lengths if value is not None or name in known})
+    planned.estimation.update(asdict(fidelity))
     return planned

@@ -156,7 +156,7 @@ class Table:
     """
 
     data_share = 1.0
-    validation_images = None
+    validation_images = rung_images = None
     torch_device = torch.device("cpu")
     scale = FULL
 
