@@ -134,3 +134,17 @@ def test_search_on_a_table_ends_with_a_tested_network(
     # of at most 93.6; three of four random ones are below 89.9
     assert summary["test"]["accuracy"] > 0.91
     assert summary["test"]["number"] == summary["best"]["number"]
+
+
+def test_search_goes_on_where_an_earlier_version_wrote_its_plan(
+    macro_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("+experiment=nasbench_macro", f"estimation.table={macro_table}", "strategy=random")
+    search(compose_config(*command, "n_trials=5"))
+    study = optuna.load_study(study_name="study", storage="sqlite:///runs/study/study.db")
+    plan = study.user_attrs["plan"]
+    study.set_user_attr("plan", {name: plan[name] for name in plan if name != "rung_images"})
+    search(compose_config(*command, "n_trials=10"))
+    summary = json.loads((tmp_path / "runs/study/summary.json").read_text())
+    assert summary["trials"]["complete"] == 10
