@@ -190,7 +190,7 @@ class Extrapolation:
         """What a deviation is multiplied by to be as large as forecasts are off: of all, and of near ones."""
         places, squares = self._misses[rung]
         nearness = self.transitions[rung].nearness(np.array([value]), known)[0, places]
-        narrowest = 0.0 if len(squares) >= FEWEST_NARROWED else 1.0
+        narrowest = 0.0 if len(self.values) >= FEWEST_NARROWED else 1.0
         return max(narrowest, _width(squares), _width(squares, nearness))
 
     @functools.cached_property
