@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -304,3 +309,35 @@ def test_impossible_execution_is_named(asked: object, words: str) -> None:
 def test_parts_are_for_cpus() -> None:
     with pytest.raises(InputError, match=r"estimation.execution: 2 parts.*this is cuda.*parts=1 or auto"):
         Execution(parts=2).check(torch.device("cuda"))
+
+
+def test_narrow_strided_shortcut_trains_on_a_cpu_without_avx512(tmp_path: Path) -> None:
+    """There, the gradient of its weights is written past the end of its memory, and the process ends."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch\n"
+        "from nas_optuna.estimation import Execution\n"
+        "from nas_optuna.space import Architecture, Block, Network, Stem\n"
+        "architecture = Architecture(Stem(4), (Block('conv', 8, 2, residual=True),))\n"
+        "network = Execution().arrange(Network(architecture, classes=10, mean=[0.0], std=[1.0]))\n"
+        "for _ in range(50):\n"
+        "    images = Execution().lay_out(torch.rand(64, 1, 16, 16))\n"
+        "    network(images).square().mean().backward()\n"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("settings", [{}, {"bias": True}, {"stride": (2, 1)}], ids=str)
+def test_pixels_taken_before_a_pointwise_convolution_change_nothing(settings: dict[str, Any]) -> None:
+    plain = nn.Conv2d(4, 8, 1, **{"stride": 2, "bias": False} | settings).double()
+    arranged = Execution().arrange(copy.deepcopy(plain))
+    assert type(arranged) is execution.ThinningConvolution
+    images = torch.rand(3, 4, 7, 5, dtype=torch.double)
+    gradients = []
+    for network in (plain, arranged):
+        inputs = images.clone().requires_grad_()
+        network(inputs).square().sum().backward()
+        gradients.append([inputs.grad, *(weight.grad for weight in network.parameters())])
+    torch.testing.assert_close(gradients[0], gradients[1])

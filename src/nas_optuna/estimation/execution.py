@@ -30,6 +30,7 @@ _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous
 EXECUTIONS_FILE = "execution.json"  # in a study's folder
 MARGIN = 1.1  # by which something else must beat the default: near ties would be decided by chance
 TIMED_STEPS = 2
+REGISTER = 16  # numbers in the widest register of a CPU
 PROBE_IMAGES = 32  # of a batch: enough to rank, cheap enough for every network
 # finding out takes a compilation and using it two more, for both sizes of the images: a minute in all; what
 # it may save of a training is next to nothing on a CPU, whose convolutions stay as they are
@@ -105,11 +106,14 @@ class Execution:
         return torch.amp.GradScaler(device.type) if self.precision == "16-mixed" else None
 
     def arrange(self, network: nn.Module) -> nn.Module:
-        """The network with its weights in the memory format, its depthwise convolutions as they are fast."""
-        if self.precision == "bf16-mixed":
-            for module in network.modules():
-                if type(module) is nn.Conv2d and 1 < module.groups == module.in_channels:
-                    module.__class__ = DepthwiseConvolution
+        """The network, its weights in the memory format, its convolutions those that are fast and safe."""
+        for module in network.modules():
+            if type(module) is not nn.Conv2d:
+                continue
+            if self.precision == "bf16-mixed" and 1 < module.groups == module.in_channels:
+                module.__class__ = DepthwiseConvolution
+            elif ThinningConvolution.is_needed_for(module):
+                module.__class__ = ThinningConvolution
         return network.to(memory_format=_FORMATS[self.memory_format])
 
     def lay_out(self, inputs: Tensor) -> Tensor:
@@ -139,6 +143,26 @@ class DepthwiseConvolution(nn.Conv2d):
             return super().forward(features)
         with torch.autocast("cpu", enabled=False):
             return super().forward(features.float())
+
+
+class ThinningConvolution(nn.Conv2d):
+    """Pointwise and strided: takes the pixels that count, then convolves them with stride 1.
+
+    With few channels, channels last, the gradient of a strided one's weights is written past the end of its
+    memory on CPUs without AVX-512, which ends the process or spoils its numbers (oneDNN issue 6035).
+    """
+
+    @staticmethod
+    def is_needed_for(module: nn.Conv2d) -> bool:
+        """Whether its channels do not fill the registers of some CPU, and its stride leaves pixels out."""
+        pointwise = module.kernel_size == (1, 1) and module.padding in ((0, 0), "valid")
+        return pointwise and max(module.stride) > 1 and module.groups == 1 and module.in_channels < REGISTER
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.device.type != "cpu":
+            return super().forward(features)
+        rows, columns = self.stride
+        return F.conv2d(features[..., ::rows, ::columns], self.weight, self.bias)
 
 
 def parse_execution(value: object) -> Execution | None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_optuna.errors import check_one_of
+from nas_optuna.estimation.execution import Execution
 from nas_optuna.space import Architecture, Network, measure_costs
 from nas_optuna.space.network import Normalize
 
@@ -55,10 +56,8 @@ def measure_proxies(
     if isinstance(network, Architecture):
         network = _build(network, images, labels, seed=seed)
     # each measures a copy: they change norms, statistics or weights
-    return {
-        name: float(PROXIES[name](copy.deepcopy(network).to(images.device), images, labels))
-        for name in chosen
-    }
+    measured = Execution().arrange(copy.deepcopy(network)).to(images.device)
+    return {name: float(PROXIES[name](copy.deepcopy(measured), images, labels)) for name in chosen}
 
 
 def _build(architecture: Architecture, images: Tensor, labels: Tensor, *, seed: int) -> Network:
