@@ -14,7 +14,8 @@ largest network of both), when the pruned search reached that of the other one's
 networks of the other one's final front the pruner would have stopped: its study is replayed, trial by
 trial, curve by curve, into a new study with the pruner of ``estimation=curves``. And what an oracle would
 leave of its time: one that stops after the first epoch each network that will be behind the front when it
-ends; and how its networks' accuracies at each rung are correlated with those at the end.
+ends; and how its networks' accuracies at each rung, alone and together with their losses, are correlated with
+those at the end.
 
 With --recorded, curves that others recorded (``recorded.py``) take the place of trainings, the cost of a
 network that of a second objective: random networks, each of them judged by the pruner of
@@ -33,6 +34,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ GUESSING = 0.1
 SIDES = ("curves", "full")
 COUNTS = (20, 50, 100)  # networks of recorded curves
 
+NONE: Mapping[int, float] = {}
 Point = tuple[float, float]  # accuracy, cost
 
 
@@ -66,8 +69,10 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
             f"data.root={arguments.data}",
         ),
         *(f"estimation.epochs={arguments.epochs}", f"estimation.data_share={arguments.data_share}"),
-        # nothing judges two networks of small images but many of these; where nobody decides, a few will do
-        *("estimation.validation_images=500", "estimation.rung_images=5000"),
+        # images of full size from the first epoch: small ones rank networks otherwise
+        "estimation.small_share=0",
+        # with their loss, few images tell enough of an epoch; to judge it on more takes longer than it spares
+        "estimation.validation_images=500",
         *(f"timeout={arguments.seconds}", f"study_dir={folder}"),
         *arguments.set,
         *(
@@ -128,16 +133,29 @@ def oracle_share(study: optuna.Study) -> float:
     return round(spent / seconds, 3)
 
 
-def rung_correlations(study: optuna.Study) -> dict[int, float | None]:
-    """Of the accuracies at each rung but the last with those at the end; None where all are the same."""
-    curves = np.array([list(trial.user_attrs["curve"].values()) for trial in finished(study)]).T
-    rungs = choose_rungs(range(1, len(curves) + 1))[:-1]
-    return {
-        rung: round(float(np.corrcoef(curves[rung - 1], curves[-1])[0, 1]), 3)
-        if curves[rung - 1].std() * curves[-1].std() > 0
-        else None
-        for rung in rungs
-    }
+def rung_correlations(study: optuna.Study) -> dict[int, tuple[float, float | None]]:
+    """With the accuracies at the end: of those at each rung but the last, and of these with their losses.
+
+    The second is a multiple correlation; None where no losses are known.
+    """
+    trials = finished(study)
+    curves = np.array([list(trial.user_attrs["curve"].values()) for trial in trials])
+    found = {}
+    for rung in choose_rungs(range(1, curves.shape[1] + 1))[:-1]:
+        losses = [trial.user_attrs.get("losses", {}).get(str(rung), math.nan) for trial in trials]
+        alone = correlation(curves[:, [rung - 1]], curves[:, -1])
+        together = correlation(np.column_stack([curves[:, rung - 1], losses]), curves[:, -1])
+        found[rung] = (round(alone, 3), None if math.isnan(together) else round(together, 3))
+    return found
+
+
+def correlation(signals: np.ndarray, ends: np.ndarray) -> float:
+    """Of the ends with a linear regression on the signals, (N, signals); NaN where one is not known."""
+    if np.isnan(signals).any():
+        return math.nan
+    design = np.column_stack([np.ones(len(ends)), signals])
+    left = ends - design @ np.linalg.lstsq(design, ends, rcond=None)[0]
+    return math.sqrt(max(0.0, 1.0 - left.var() / max(ends.var(), 1e-18)))
 
 
 def pruner() -> optuna.pruners.BasePruner:
@@ -154,18 +172,24 @@ def would_be_stopped(study: optuna.Study) -> list[int]:
     front = {trial.number for trial in study.best_trials}
     stopped = []
     for trial in finished(study):
-        curve = {int(step): value for step, value in trial.user_attrs["curve"].items()}
-        if replay(curve, tuple(trial.values), replayed) < len(curve) and trial.number in front:
+        curve, losses = (
+            {int(step): value for step, value in trial.user_attrs.get(name, {}).items()}
+            for name in ("curve", "losses")
+        )
+        epochs = replay(curve, tuple(trial.values), replayed, losses)
+        if epochs < len(curve) and trial.number in front:
             stopped.append(trial.number)
     return stopped
 
 
-def replay(curve: dict[int, float], point: Point, study: optuna.Study) -> int:
+def replay(
+    curve: dict[int, float], point: Point, study: optuna.Study, losses: Mapping[int, float] = NONE
+) -> int:
     """Tell a study of a training as if it ran; how many epochs its pruner let it have."""
     trial, last = study.ask(), max(curve)
     learning_curve = LearningCurve(trial, values=(None, point[1]))
     for epochs, step in enumerate(sorted(curve), start=1):
-        learning_curve.report(curve[step], step)
+        learning_curve.report(curve[step], step, loss=losses.get(step))
         if (step != last and learning_curve.should_prune()) or not math.isfinite(curve[step]):
             study.tell(trial, state=TrialState.PRUNED)
             return epochs

@@ -25,8 +25,10 @@ def objective(trial: optuna.Trial) -> tuple[float, int]:
             optimizer.zero_grad()
             cross_entropy(network(images[batch]), labels[batch]).backward()
             optimizer.step()
-        accuracy = float((network(images[1400:]).argmax(dim=1) == labels[1400:]).float().mean())
-        curve.report(accuracy, epoch)
+        with torch.inference_mode():
+            logits = network(images[1400:])
+        accuracy = float((logits.argmax(dim=1) == labels[1400:]).float().mean())
+        curve.report(accuracy, epoch, loss=float(cross_entropy(logits, labels[1400:])))
         if curve.should_prune():
             raise optuna.TrialPruned
     return accuracy, macs

@@ -2,6 +2,8 @@
 
 # learning curve of a trial in a study with several objectives: value by step, as a string
 CURVE = "curve"
+# validation losses of a trial at the steps at which pruners decide: loss by step, as a string
+LOSSES = "losses"
 # the study's values that were known before the training, None in the place of the one that has the curve
 KNOWN_VALUES = "known_values"
 # number of the stopped trial whose training this one takes up

@@ -200,9 +200,9 @@ class Objective:
         if self.duplicates == "skip":
             raise optuna.TrialPruned("equal to an earlier network")
         if twin.state == TrialState.PRUNED:
-            curve = self._curve(trial, measures)
-            for epoch, accuracy in read_curve(twin, trial.study.directions).values.items():
-                curve.report(accuracy, epoch)
+            curve, known = self._curve(trial, measures), read_curve(twin, trial.study.directions)
+            for epoch, accuracy in known.values.items():
+                curve.report(accuracy, epoch, loss=known.losses.get(epoch))
             raise optuna.TrialPruned("equal to one that was pruned")
         trial.set_constraint("trained", 0.0)
         return tuple(twin.values)
@@ -299,10 +299,10 @@ class Objective:
         trial.set_user_attr(LIKENESS, round(relative.likeness, 4))
         return relative.parent
 
-    def _curve(self, trial: optuna.Trial, measures: Measures) -> optuna.Trial | LearningCurve:
-        """What takes the curve: Optuna's trial does not where there are several objectives."""
+    def _curve(self, trial: optuna.Trial, measures: Measures) -> LearningCurve:
+        """What takes the curve."""
         if len(self.objectives.names) == 1:
-            return trial
+            return LearningCurve(trial)
         known = [None if name == "accuracy" else float(measures[name]) for name in self.objectives.names]
         return LearningCurve(trial, values=known)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import torch
 from conftest import make_training
 
 from nas_optuna.data import Digits
-from nas_optuna.estimation import Checkpoint, Classifier, Fidelity, PruningCallback, Training
+from nas_optuna.estimation import (
+    Checkpoint,
+    Classifier,
+    Fidelity,
+    LearningCurve,
+    PruningCallback,
+    Training,
+)
 from nas_optuna.space import Architecture, Block, Stem
 
 ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
@@ -121,7 +129,32 @@ def test_pruned_training_goes_on_after_its_rung(digits: Digits, checkpoint: Chec
     promoted, through = fit(digits, checkpoint, callbacks=[epochs]), fit(digits)
     assert epochs.heard == [3, 4]
     assert promoted.curve == through.curve
+    assert promoted.losses == through.losses
     assert same_weights(promoted, through)
+
+
+def test_state_of_a_version_without_losses_is_taken_up(digits: Digits) -> None:
+    module = fit(digits, fidelity=Fidelity(2, data_share=0.1))
+    state = module.state()
+    del state["losses"]
+    module.restore(state)
+    assert len(module.losses) == len(module.curve) == 2
+    assert all(map(math.isnan, module.losses))
+
+
+@pytest.mark.parametrize("values", [(None,), (None, 100.0)], ids=len)
+def test_losses_are_kept_where_pruners_of_curves_decide(
+    digits: Digits, values: tuple[float | None, ...]
+) -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"][: len(values)])
+    trial = study.ask()
+    module = fit(
+        digits,
+        fidelity=Fidelity(6, data_share=0.1),
+        callbacks=[PruningCallback(LearningCurve(trial, values=values))],
+    )
+    expected = {str(epoch): module.losses[epoch - 1] for epoch in (1, 2, 4)}
+    assert trial.user_attrs["losses"] == expected
 
 
 def test_trained_network_is_tested_without_another_epoch(digits: Digits, checkpoint: Checkpoint) -> None:

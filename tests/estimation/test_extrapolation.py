@@ -67,6 +67,61 @@ def test_as_many_do_better_than_forecast_as_the_forecast_says(share: float) -> N
     assert 0.004 < np.mean(better) <= 0.02
 
 
+def seen_by_few(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Values of few images, the last of many, and losses with less luck in them."""
+    random = np.random.default_rng(seed)
+    worth, luck = random.normal(size=(count, 1)), random.normal(size=(count, 2, 3))
+    values = worth + np.array([0.7, 0.7, 0.1]) * luck[:, 0]
+    return values, 3.0 - 0.5 * worth + 0.1 * luck[:, 1]
+
+
+def test_losses_tell_what_few_images_do_not() -> None:
+    values, losses = seen_by_few(100)
+    alone, together = (Extrapolation(RUNGS, values, nothing(100), told) for told in (None, losses))
+    misses = {"alone": [], "together": []}
+    for row, lost in zip(*seen_by_few(300, seed=1), strict=True):
+        misses["alone"].append(alone.forecast(row[0], 0)[0] - row[-1])
+        misses["together"].append(together.forecast(together.read(row[0], 0, lost[0]), 0)[0] - row[-1])
+    assert np.std(misses["together"]) < 0.6 * np.std(misses["alone"])
+    assert together.forecast(0.0, 0)[1] < 0.7 * alone.forecast(0.0, 0)[1]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_with_losses_no_more_do_better_than_the_forecast_says(share: float) -> None:
+    better = []
+    for seed in range(5):
+        values, losses = seen_by_few(200, seed=seed)
+        stopped = stop_below(stop_below(values, rung=0, share=share), rung=1, share=share)
+        chain = Extrapolation(RUNGS, stopped, nothing(200), np.where(np.isnan(stopped), np.nan, losses))
+        for row, lost in zip(*seen_by_few(300, seed=100 + seed), strict=True):
+            mean, deviation, freedom = chain.forecast(chain.read(row[0], 0, lost[0]), 0)
+            better.append(row[-1] > mean + deviation * stdtrit(freedom, 0.98))
+    assert np.mean(better) <= 0.02
+
+
+def test_losses_that_tell_nothing_change_little() -> None:
+    values, _ = seen_by_few(100)
+    losses = np.random.default_rng(5).normal(size=values.shape)
+    chain = Extrapolation(RUNGS, values, nothing(100), losses)
+    read = [chain.read(value, 0, loss) for value, loss in zip(values[:, 0], losses[:, 0], strict=True)]
+    assert np.std(read - values[:, 0]) < 0.15 * np.std(values[:, 0])
+
+
+def test_value_without_a_loss_stays_as_it_is() -> None:
+    values, losses = seen_by_few(100)
+    assert Extrapolation(RUNGS, values, nothing(100), losses).read(0.3, 0) == 0.3
+    unknown = Extrapolation(RUNGS, values, nothing(100), np.full_like(losses, np.nan))
+    assert unknown.forecast(0.3, 0) == Extrapolation(RUNGS, values, nothing(100)).forecast(0.3, 0)
+
+
+def test_one_boundless_loss_changes_little() -> None:
+    values, losses = seen_by_few(100)
+    values[0], clean = -5.0, losses.copy()
+    losses[0] = 1e12
+    read = [Extrapolation(RUNGS, values, nothing(100), told).read(0.5, 0, 2.5) for told in (clean, losses)]
+    assert read[1] == pytest.approx(read[0], abs=0.1)
+
+
 def test_a_handful_of_curves_leaves_the_forecast_wide() -> None:
     few, many = (
         [Extrapolation(RUNGS, walks(count, seed=seed), nothing(count)).forecast(2.0, 0) for seed in range(20)]

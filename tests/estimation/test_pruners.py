@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -248,14 +249,17 @@ def networks(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return curves, costs
 
 
-def search_front(study: optuna.Study, curves: np.ndarray, costs: np.ndarray) -> list[int]:
+def search_front(
+    study: optuna.Study, curves: np.ndarray, costs: np.ndarray, losses: np.ndarray | None = None
+) -> list[int]:
     """The README's way: how many epochs of each network were trained."""
     trained = []
-    for values, cost in zip(curves, costs, strict=True):
+    lost = np.full_like(curves, np.nan) if losses is None else losses
+    for values, told, cost in zip(curves, lost, costs, strict=True):
         trial = study.ask()
         curve = LearningCurve(trial, values=(None, cost))
-        for epoch, accuracy in enumerate(values, start=1):
-            curve.report(accuracy, epoch)
+        for epoch, (accuracy, loss) in enumerate(zip(values, told, strict=True), start=1):
+            curve.report(accuracy, epoch, loss=loss)
             if epoch < len(values) and curve.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 break
@@ -366,6 +370,56 @@ def test_pareto_pruner_spares_what_may_yet_rise() -> None:
     study = front_study(ParetoPruner())
     search_front(study, curves, costs)
     assert search_front(study, 0.3 * curves[:1], np.array([0.5])) == [8]
+
+
+def lucky_networks(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Curves whose values are those of few images but for the last, their losses, and costs."""
+    random = np.random.default_rng(seed)
+    curves, costs = networks(count, seed=seed)
+    losses = 2.0 - 2.0 * curves + 0.01 * random.normal(size=curves.shape)
+    curves[:, :-1] += 0.05 * random.normal(size=(count, 7))
+    return curves, losses, costs
+
+
+def test_losses_spare_epochs_and_no_network_of_the_front() -> None:
+    epochs = {"alone": 0, "together": 0}
+    for seed in range(3):
+        curves, losses, costs = lucky_networks(80, seed=seed)
+        epochs["alone"] += sum(search_front(front_study(ParetoPruner()), curves, costs))
+        trained = search_front(front_study(ParetoPruner()), curves, costs, losses)
+        epochs["together"] += sum(trained)
+        assert np.array(trained)[on_front(curves[:, -1], costs)].min() == 8
+    assert epochs["together"] < 0.9 * epochs["alone"]
+
+
+@pytest.mark.parametrize("pruner", [CurvePruner, ParetoPruner])
+def test_of_equal_values_the_one_with_the_larger_loss_is_stopped(pruner: Any) -> None:
+    study = optuna.create_study(direction="maximize", pruner=pruner())
+    curves, losses, _ = lucky_networks(80)
+    for values, lost in zip(curves, losses, strict=True):
+        curve = LearningCurve(study.ask())
+        for epoch in range(1, 9):
+            curve.report(values[epoch - 1], epoch, loss=lost[epoch - 1])
+        study.tell(curve._trial, values[-1])
+    decisions = []
+    # of several, for one in ten is spared by lot
+    for loss in np.repeat(np.quantile(losses[:, 3], [0.02, 0.98]), 10):
+        curve = LearningCurve(study.ask())
+        curve.report(float(np.median(curves[:, 3])), 4, loss=float(loss))
+        decisions.append(curve.should_prune())
+    assert sum(decisions[:10]) == 0
+    assert sum(decisions[10:]) >= 7
+
+
+def test_learning_curve_of_one_objective_is_optunas() -> None:
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=1.0))
+    curve = LearningCurve(study.ask())
+    curve.report(0.5, 1, loss=0.7)
+    assert not curve.should_prune()
+    curve.report(2.0, 2, loss=math.inf)
+    assert curve.should_prune()
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 2.0}
+    assert study.trials[0].user_attrs == {"losses": {"1": 0.7}}
 
 
 @pytest.mark.parametrize("values", [(None,), (0.5, 2.0), (None, None), (None, 1.0, 2.0)])

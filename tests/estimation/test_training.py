@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import optuna
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import make_training
 from torch import nn
 
 from nas_optuna.data import Batch, Digits
+from nas_optuna.data.augmentation import to_float
 from nas_optuna.errors import InputError
 from nas_optuna.estimation import Classifier, Fidelity
 from nas_optuna.estimation.module import one_cycle
@@ -29,10 +32,10 @@ def test_last_epoch_is_judged_on_all_validation_images(
     judged: list[int] = []
     accuracy = Classifier._accuracy
 
-    def count(self: Classifier, batches: Iterable[Batch]) -> float:
+    def count(self: Classifier, batches: Iterable[Batch], **options: Any) -> float:
         batches = list(batches)
         judged.append(sum(len(labels) for _, labels in batches))
-        return accuracy(self, batches)
+        return accuracy(self, batches, **options)
 
     monkeypatch.setattr(Classifier, "_accuracy", count)
     length = Fidelity(3, data_share=0.2, validation_images=50)
@@ -79,6 +82,16 @@ def test_same_seed_gives_the_same_weights(digits: Digits) -> None:
     for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, two)
     assert not torch.equal(first.network.head.linear.weight, other.network.head.linear.weight)
+
+
+def test_losses_are_the_cross_entropy_of_what_judged(digits: Digits) -> None:
+    module = make_training(small_share=0.0).fit(ARCHITECTURE, digits, fidelity=Fidelity(2), seed=0)
+    split = digits.split("validation")
+    module.network.eval()
+    with torch.inference_mode():
+        logits = module.network(to_float(split.inputs))
+    assert len(module.losses) == len(module.curve) == 2
+    assert module.losses[-1] == pytest.approx(float(F.cross_entropy(logits, split.labels)), rel=1e-4)
 
 
 def test_training_leaves_the_global_random_state_alone(digits: Digits) -> None:

@@ -7,17 +7,19 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+import optuna
 import pytorch_lightning as pl
 
+from nas_optuna.estimation.curves import LearningCurve
 from nas_optuna.estimation.module import Classifier
 from nas_optuna.estimation.timing import Stopwatch
 
 
 class TakesCurve(Protocol):
-    """An ``optuna.Trial``, or a ``LearningCurve``."""
+    """A ``LearningCurve``."""
 
-    def report(self, value: float, step: int) -> None:
-        """Add a value."""
+    def report(self, value: float, step: int, *, loss: float | None = None) -> None:
+        """Add a value, and the loss that came with it."""
 
     def should_prune(self) -> bool:
         """Whether the training shall stop."""
@@ -26,10 +28,12 @@ class TakesCurve(Protocol):
 class PruningCallback(pl.Callback):
     """Reports each epoch's validation accuracy to the trial and stops where its pruner says so.
 
+    With the accuracy goes the validation loss, at the epochs at which pruners of curves decide.
+
     It does not raise inside a hook: the training ends in order, and the caller asks ``pruned``.
 
     Args:
-        trial: Takes the curve.
+        trial: One of a study with one objective, or its ``LearningCurve``.
         may_prune: Whether its pruner is asked: that reads the trial from the storage, in vain where nothing
             prunes.
         stopwatch: Told what the time goes into.
@@ -40,9 +44,13 @@ class PruningCallback(pl.Callback):
     """
 
     def __init__(
-        self, trial: TakesCurve, *, may_prune: bool = True, stopwatch: Stopwatch | None = None
+        self,
+        trial: optuna.Trial | TakesCurve,
+        *,
+        may_prune: bool = True,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
-        self._trial = trial
+        self._trial = LearningCurve(trial) if isinstance(trial, optuna.Trial) else trial
         self._stopwatch = stopwatch or Stopwatch()
         self._may_prune = may_prune
         self.pruned = False
@@ -52,27 +60,32 @@ class PruningCallback(pl.Callback):
         assert isinstance(pl_module, Classifier)
         # of a training that is taken up: the trial shows the whole curve
         skipped = pl_module.epochs - len(pl_module.curve)
-        for epoch, accuracy in enumerate(pl_module.curve, start=skipped + 1):
-            self._report(accuracy, epoch)
+        for epoch, (accuracy, loss) in enumerate(
+            zip(pl_module.curve, pl_module.losses, strict=True), start=skipped + 1
+        ):
+            self._report(accuracy, epoch, loss)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         if trainer.should_stop or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
-        if self.judged(epoch, pl_module.curve[-1], is_last=epoch == trainer.max_epochs):
+        loss = pl_module.losses[-1]
+        if self.judged(epoch, pl_module.curve[-1], is_last=epoch == trainer.max_epochs, loss=loss):
             trainer.should_stop = True
 
-    def judged(self, epoch: int, accuracy: float, *, is_last: bool) -> bool:
-        """Report an epoch's accuracy; whether the training shall stop."""
+    def judged(self, epoch: int, accuracy: float, *, is_last: bool, loss: float | None = None) -> bool:
+        """Report an epoch's accuracy, and the validation loss if known; whether the training shall stop."""
         with self._stopwatch.span("report"):
-            self._report(accuracy, epoch)
+            self._report(accuracy, epoch, loss)
             self.pruned = not is_last and self._may_prune and self._trial.should_prune()
         return self.pruned
 
-    def _report(self, accuracy: float, epoch: int) -> None:
+    def _report(self, accuracy: float, epoch: int, loss: float | None) -> None:
         self.curve[epoch] = accuracy
-        self._trial.report(accuracy, epoch)
+        # at 1, 2, 4, 8 and so on pruners of curves decide; at other epochs a loss would be written in vain
+        is_rung = epoch.bit_count() == 1
+        self._trial.report(accuracy, epoch, loss=loss if is_rung else None)
 
 
 class EpochCallback(pl.Callback):

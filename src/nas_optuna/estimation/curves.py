@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import CURVE, KNOWN_VALUES
+from nas_optuna.attributes import CURVE, KNOWN_VALUES, LOSSES
 from nas_optuna.errors import InputError
 
 
@@ -23,12 +23,14 @@ class Curve:
         final: What it is worth in the end; None unless it was trained to the end, within the constraints.
         known: The study's values that were known before the training; empty with one objective.
         objective: Which of the study's values has the curve.
+        losses: By step, as far as they were reported; less is better.
     """
 
     values: Mapping[int, float]
     final: float | None = None
     known: tuple[float, ...] = ()
     objective: int = 0
+    losses: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[int]:
@@ -41,21 +43,26 @@ class Curve:
             return math.nan
         return next((self.values[known] for known in reversed(self.steps) if known <= step), math.nan)
 
+    def loss_at(self, step: int) -> float:
+        """The loss at a step; NaN where none was reported."""
+        return self.losses.get(step, math.nan)
+
 
 class LearningCurve:
-    """The curve of a running trial in a study with several objectives, where ``trial.report`` raises.
+    """The curve of a running trial; with several objectives, where ``trial.report`` raises, the only way.
 
-    It lives in the trial's user attribute ``curve``, which every storage and dashboard knows, and asks the
-    study's pruner, which has to be one that reads it: ``ParetoPruner`` or ``CurvePruner``. A trial that shall
-    stop raises ``optuna.TrialPruned``, as with one objective::
+    There it lives in the trial's user attribute ``curve``, which every storage and dashboard knows, and asks
+    the study's pruner, which has to be one that reads it: ``ParetoPruner`` or ``CurvePruner``. With one
+    objective it reports to Optuna, for any pruner. Losses that come with the values lie in the user attribute
+    ``losses``. A trial that shall stop raises ``optuna.TrialPruned``::
 
         study = optuna.create_study(directions=["maximize", "minimize"], pruner=ParetoPruner())
 
         def objective(trial):
             curve = LearningCurve(trial, values=(None, macs))  # accuracy has the curve
             for epoch in range(1, 21):
-                accuracy = ...
-                curve.report(accuracy, epoch)
+                accuracy, loss = ...
+                curve.report(accuracy, epoch, loss=loss)
                 if curve.should_prune():
                     raise optuna.TrialPruned
             return accuracy, macs
@@ -63,13 +70,13 @@ class LearningCurve:
     Args:
         trial: The running trial.
         values: The study's values, None in the place of the one that has the curve: the others are
-            known before the training.
+            known before the training. With one objective it may be left out.
 
     Raises:
         InputError: There is not one value for each objective, or not exactly one None.
     """
 
-    def __init__(self, trial: optuna.Trial, *, values: Sequence[float | None]) -> None:
+    def __init__(self, trial: optuna.Trial, *, values: Sequence[float | None] = (None,)) -> None:
         directions = trial.study.directions
         if len(values) != len(directions) or list(values).count(None) != 1:
             raise InputError(
@@ -77,16 +84,35 @@ class LearningCurve:
                 "objectives, and None for the one that has the curve."
             )
         self._trial = trial
+        self._is_alone = len(directions) == 1
         self._curve: dict[str, float] = {}
-        trial.set_user_attr(KNOWN_VALUES, list(values))
+        self._losses: dict[str, float] = {}
+        if not self._is_alone:
+            trial.set_user_attr(KNOWN_VALUES, list(values))
 
-    def report(self, value: float, step: int) -> None:
-        """Add what the objective that has the curve is worth after so many steps, from 0 or 1."""
+    def report(self, value: float, step: int, *, loss: float | None = None) -> None:
+        """Add what the objective that has the curve is worth after so many steps, from 0 or 1.
+
+        Args:
+            value: As the study counts it.
+            step: So many.
+            loss: Such as the cross entropy, on the images that the value is of; less is better. It tells
+                networks apart that have as many images right by luck. None where nobody knows.
+        """
+        # before the value: whoever sees that may ask for the loss
+        if loss is not None and math.isfinite(loss):
+            self._losses[str(int(step))] = float(loss)
+            self._trial.set_user_attr(LOSSES, self._losses)
+        if self._is_alone:
+            self._trial.report(value, step)
+            return
         self._curve[str(int(step))] = float(value)
         self._trial.set_user_attr(CURVE, self._curve)
 
     def should_prune(self) -> bool:
         """What the study's pruner says of the curve so far."""
+        if self._is_alone:
+            return self._trial.should_prune()
         study = self._trial.study
         # a storage gives a running trial only with all others that run
         frozen = optuna.trial.create_trial(
@@ -129,6 +155,7 @@ def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection], *, obje
             if index != objective and value is not None
         ),
         objective=objective,
+        losses={int(step): loss for step, loss in trial.user_attrs.get(LOSSES, {}).items()},
     )
 
 

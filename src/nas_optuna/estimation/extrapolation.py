@@ -20,6 +20,9 @@ RISE = 0.5  # of the way that curves rise to the next rung: a lead smaller than 
 CLIP = 3.0  # what is worse than the median by so many times the way to the best tenth counts as that
 NEAREST, NEAR_SHARE = 12, 0.15  # curves that a forecast rests on: so many, or this part of all
 NARROWEST = 0.1  # and those within so many standard deviations
+# that a loss tells nothing that the value does not is believed as firmly as so many curves say it; and that a
+# value's lead lasts, of which this part at the least
+LOSS_WEIGHT, LEAST_SLOPE = 3.0, 0.25
 # that a forecast is as far off as it says is believed as firmly as so many curves say it; fewer than three
 # curves tell nothing of that, fewer than thirty not that it may be narrower, and of many the latest suffice
 CALIBRATION_WEIGHT, FEWEST_CALIBRATED, FEWEST_NARROWED, CALIBRATED = 5.0, 3, 30, 200
@@ -38,6 +41,56 @@ class Forecast(NamedTuple):
     deviation: Array
     slope: Array
     freedom: Array
+
+
+class Reading:
+    """What a value at a rung is, seen together with its loss.
+
+    The share of a few images that are right is half luck; their loss, which sees how nearly each was right,
+    has less of that. So a value is raised or lowered by how much its loss is below or above that of other
+    networks with such a value: as much as that turned out to tell of the next rung. Where it tells nothing,
+    or no loss is known, a value stays as it is.
+
+    Args:
+        values: (N,), at the rung.
+        losses: (N,), there; NaN where none is known.
+        later: (N,), values at the next rung; NaN where a curve does not reach it.
+    """
+
+    def __init__(self, values: Array, losses: Array, later: Array) -> None:
+        self._rate = self._slope = self._middle = self._middle_loss = 0.0
+        self._floor = -math.inf
+        known = ~np.isnan(losses)
+        both = known & ~np.isnan(later)
+        if both.sum() < FEWEST_CALIBRATED or np.ptp(values[known]) == 0.0:
+            return
+        # so bad a loss says no more: a network that diverges shall not tilt the line
+        self._floor = _floor(-losses[known])
+        merits = np.maximum(-losses[known], self._floor)
+        self._middle, self._middle_loss = float(values[known].mean()), float(merits.mean())
+        leads = values[known] - self._middle
+        self._slope = float(leads @ merits) / float(leads @ leads)
+        surprises = self._surprises(values[both], losses[both])
+        surprises -= surprises.mean()
+        variance = float(self._surprises(values[known], losses[known]).var())
+        if variance < 1e-18 * (1 + self._middle_loss**2):
+            return
+        leads, gains = values[both] - values[both].mean(), later[both] - later[both].mean()
+        firmness = max(LOSS_WEIGHT * float(leads.var()), 1e-18)
+        lasting = max((float(leads @ gains) + firmness) / (float(leads @ leads) + firmness), LEAST_SLOPE)
+        told = float(surprises @ (gains - lasting * leads))
+        self._rate = told / (float(surprises @ surprises) + LOSS_WEIGHT * variance) / lasting
+
+    def __call__(self, values: Array, losses: Array) -> Array:
+        """The values, (N,), as their losses, (N,), show them; NaN for a loss that is not known."""
+        if self._rate == 0.0:
+            return values
+        return values + self._rate * np.nan_to_num(self._surprises(values, losses))
+
+    def _surprises(self, values: Array, losses: Array) -> Array:
+        """How much lower losses are than those of other networks with such values."""
+        merits = np.maximum(-losses, self._floor)
+        return np.asarray(merits - self._middle_loss - self._slope * (values - self._middle))
 
 
 class Transition:
@@ -128,17 +181,23 @@ class Extrapolation:
         values: (curves, rungs), more is better; NaN where a curve does not reach, minus infinity where
             it diverged. The first rung is reached by all, the last by one at least.
         known: (curves, F), what else is known of the networks.
+        losses: (curves, rungs), that came with the values, less is better; NaN where none is known, None
+            for none at all.
 
     Attributes:
-        values: The same; very bad ones are raised to ``floor``, (rungs,).
+        values: The same, as their losses show them (``Reading``); very bad ones are raised to ``floor``,
+            (rungs,).
         spread: (rungs,), standard deviation.
         transitions: One fewer than rungs.
     """
 
-    def __init__(self, rungs: Sequence[int], values: Array, known: Array) -> None:
+    def __init__(
+        self, rungs: Sequence[int], values: Array, known: Array, losses: Array | None = None
+    ) -> None:
         self.rungs = rungs
         self.floor = np.array([_floor(column[~np.isnan(column)]) for column in values.T])
         self.values = np.where(np.isnan(values), np.nan, np.maximum(values, self.floor))
+        self._readings = [] if losses is None else self._learn_to_read(losses)
         self.known = known
         self.spread = self._spreads()
         self.transitions = [self._transition(rung) for rung in range(len(rungs) - 1)]
@@ -148,11 +207,29 @@ class Extrapolation:
         """A value at a rung as the regressions see it."""
         return float(max(value, self.floor[rung]))
 
+    def read(self, value: float, rung: int, loss: float = math.nan) -> float:
+        """A value at a rung, not the last, as the loss that came with it shows it; NaN for no loss."""
+        if not self._readings:
+            return value
+        return float(self._readings[rung](np.array([self.clip(value, rung)]), np.array([loss]))[0])
+
     def is_among_best(self, value: float, rung: int, *, share: float) -> bool:
         """Whether a value belongs to this part of all at its rung."""
         column = self.values[:, rung]
         reached = column[~np.isnan(column)]
         return int((reached > value).sum()) < int(share * (len(reached) + 1))
+
+    def _learn_to_read(self, losses: Array) -> list[Reading]:
+        """From the last rung back: what a loss tells is of the next value as its own loss shows that."""
+        readings: list[Reading] = []
+        for rung in reversed(range(len(self.rungs) - 1)):
+            values = self.values[:, rung]
+            reached = ~np.isnan(values)
+            reading = Reading(values[reached], losses[reached, rung], self.values[reached, rung + 1])
+            values[reached] = reading(values[reached], losses[reached, rung])
+            self.floor[rung] = min(self.floor[rung], float(values[reached].min()))
+            readings.insert(0, reading)
+        return readings
 
     def forecast(self, value: float, rung: int, known: Sequence[float] = ()) -> tuple[float, float, float]:
         """Mean, standard deviation and degrees of freedom of the last rung's value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,6 +121,7 @@ class Classifier(pl.LightningModule):
         stopwatch: Told what the time goes into.
 
     Attributes:
+        losses: Cross entropy of the same validation images, for each value of ``curve``.
         curve: Validation accuracy after each epoch that was not skipped, 0 to 1; see
             ``Recipe.averaged_share``.
         epochs: How many ended, those skipped included, without diverging.
@@ -150,6 +152,7 @@ class Classifier(pl.LightningModule):
         recipe.set_norms(network, steps=steps)
         self._forward = torch.compile(self.network) if self.execution.compile else self.network
         self.curve: list[float] = []
+        self.losses: list[float] = []
         self.epochs = 0
         self.test_accuracy: float | None = None
         self.confusion: list[list[int]] | None = None
@@ -219,12 +222,15 @@ class Classifier(pl.LightningModule):
             "step": self._step,
             "epochs": self.epochs,
             "curve": list(self.curve),
+            "losses": list(self.losses),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` gave, optimisers apart."""
         self.network.load_state_dict(state["network"])
         self._step, self.epochs, self.curve = state["step"], state["epochs"], list(state["curve"])
+        # an earlier version kept none
+        self.losses = list(state.get("losses", [math.nan] * len(self.curve)))
 
     def restore_optimizers(self, state: dict[str, Any]) -> None:
         """Likewise, once there are optimisers."""
@@ -345,15 +351,22 @@ class Classifier(pl.LightningModule):
             self._replicas.merge()
         if self._judging is not None:
             with self._stopwatch.span("validation"):
-                self.curve.append(self._judge(self._judging))
+                self._judge(self._judging)
 
-    def _judge(self, judging: Callable[[int], Iterable[Batch]]) -> float:
+    def _judge(self, judging: Callable[[int], Iterable[Batch]]) -> None:
+        losses: list[Tensor] = []
+        counts: list[int] = []
+
+        def lose(logits: Tensor, labels: Tensor) -> None:
+            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+            counts.append(len(labels))
+
         # nothing was averaged for the last one
         with self._average.in_place(self.network), torch.inference_mode():
             self.network.eval()
-            accuracy = self._accuracy(judging(self.trainer.current_epoch + 1))
+            self.curve.append(self._accuracy(judging(self.trainer.current_epoch + 1), told=lose))
+            self.losses.append(float(torch.stack(losses).sum()) / sum(counts))
             self.network.train()
-        return accuracy
 
     def _is_last_epoch(self) -> bool:
         return self.trainer.current_epoch + 1 == self.trainer.max_epochs

@@ -137,7 +137,7 @@ class CurvePruner(RungPruner):
             return None
         rule = self._rule_of(chain, self._curves.best(()))
         worths = {
-            number: rule.worth(curve.values[curve.steps[-1]], rung)
+            number: rule.worth(read_last(curve, rung, chain), rung)
             for number, curve in self._curves.of(among)
             if (rung := new_rung(curve.steps, chain.rungs)) is not None
         }
@@ -150,7 +150,7 @@ class CurvePruner(RungPruner):
         return self._rule[1]
 
     def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
-        value = curve.values[curve.steps[-1]]
+        value = read_last(curve, rung, chain)
         return (
             self._rule_of(chain, self._curves.best(curve.known)).stops(value, rung)
             and not chain.is_among_best(value, rung, share=LEADING)
@@ -183,7 +183,7 @@ class ParetoPruner(RungPruner):
 
     def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
         target = self._curves.best(curve.known)
-        mean, deviation, freedom = chain.forecast(curve.values[curve.steps[-1]], rung, curve.known)
+        mean, deviation, freedom = chain.forecast(read_last(curve, rung, chain), rung, curve.known)
         return float(stdtr(freedom, (mean - target) / deviation)) < self._risk
 
 
@@ -311,8 +311,18 @@ class StudyCurves:
         numbers = [number for number, row in self._rows.items() if not math.isnan(row[0])]
         rows = [self._rows[number] for number in numbers]
         rows += [[curve.at(rung) for rung in self._rungs] for curve in running]
-        known = [self._curves[number].known for number in numbers] + [curve.known for curve in running]
-        return Extrapolation(self._rungs, np.array(rows), np.array(known).reshape(len(rows), -1))
+        curves = [*(self._curves[number] for number in numbers), *running]
+        known = np.array([curve.known for curve in curves]).reshape(len(curves), -1)
+        losses = None
+        if any(curve.losses for curve in curves):
+            losses = np.array([[curve.loss_at(rung) for rung in self._rungs] for curve in curves])
+        return Extrapolation(self._rungs, np.array(rows), known, losses)
+
+
+def read_last(curve: Curve, rung: int, chain: Extrapolation) -> float:
+    """The last value of a curve, as its loss shows it; ``rung`` is the index of the one that it reached."""
+    last = curve.steps[-1]
+    return chain.read(curve.values[last], rung, curve.loss_at(last))
 
 
 def new_rung(steps: Sequence[int], rungs: Sequence[int]) -> int | None:
