@@ -53,7 +53,6 @@ GUESSING = 0.1
 SIDES = ("curves", "full")
 COUNTS = (20, 50, 100)  # networks of recorded curves
 
-NONE: Mapping[int, float] = {}
 Point = tuple[float, float]  # accuracy, cost
 
 
@@ -176,15 +175,13 @@ def would_be_stopped(study: optuna.Study) -> list[int]:
             {int(step): value for step, value in trial.user_attrs.get(name, {}).items()}
             for name in ("curve", "losses")
         )
-        epochs = replay(curve, tuple(trial.values), replayed, losses)
+        epochs = replay(curve, losses, tuple(trial.values), replayed)
         if epochs < len(curve) and trial.number in front:
             stopped.append(trial.number)
     return stopped
 
 
-def replay(
-    curve: dict[int, float], point: Point, study: optuna.Study, losses: Mapping[int, float] = NONE
-) -> int:
+def replay(curve: Mapping[int, float], losses: Mapping[int, float], point: Point, study: optuna.Study) -> int:
     """Tell a study of a training as if it ran; how many epochs its pruner let it have."""
     trial, last = study.ask(), max(curve)
     learning_curve = LearningCurve(trial, values=(None, point[1]))
@@ -207,7 +204,7 @@ def replay_recorded(data: Path, name: str, count: int, seed: int) -> dict[str, f
     stopped = []
     for index in map(int, np.random.default_rng(seed).permutation(len(curves.rows))[:count]):
         row, cost = curves.rows[index], curves.costs[index]
-        left = replay(dict(enumerate(row, start=1)), (row[-1], cost), study)
+        left = replay(dict(enumerate(row, start=1)), {}, (row[-1], cost), study)
         point = (sign * row[-1], cost) if math.isfinite(row[-1]) else (-math.inf, math.inf)
         total, spent = total + len(row), spent + left
         oracle += 1 if is_behind(point, list(ended.values())) else len(row)
