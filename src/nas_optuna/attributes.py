@@ -16,3 +16,5 @@ RETRY_OF = "retry_of"
 LEASE = "lease"
 # what a trial has of the budget: it asks for a part, or holds one
 CLAIM = "claim"
+# names of the trial's parameters that its others make void, as the layer of a block that is not there
+VOID = "void"

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from nas_optuna.artifacts import TrialArtifacts
-from nas_optuna.attributes import INHERITS, LIKENESS, PROMOTES, RETRY_OF
+from nas_optuna.attributes import INHERITS, LIKENESS, PROMOTES, RETRY_OF, VOID
 from nas_optuna.claims import SPENT, Claims
 from nas_optuna.data import LabelledData
 from nas_optuna.description import measure_network
@@ -146,6 +146,8 @@ class Objective:
         with self.stopwatch.span("report"):
             trial.set_user_attr("network", str(architecture))
             trial.set_user_attr("hash", architecture.hash)
+            if void := self.space.void(trial.params):
+                trial.set_user_attr(VOID, sorted(void))
             for name, measure in measures.items():
                 trial.set_user_attr(name, measure)
         promotes = f" takes up trial {trial.user_attrs[PROMOTES]}" if PROMOTES in trial.user_attrs else ""

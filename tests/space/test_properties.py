@@ -126,6 +126,17 @@ def test_both_encodings_give_the_same_network(name: str, data: st.DataObject) ->
     assert trials["flat"][0] == trials["conditional"][0]
     assert trials["flat"][1] == values
     assert trials["conditional"][1].items() <= values.items()
+    assert trials["conditional"][1].keys() == values.keys() - load(name).void(values)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@few
+@given(data=st.data())
+def test_void_decisions_change_nothing(name: str, data: st.DataObject) -> None:
+    space = load(name)
+    values, others = point(data, space), point(data, space)
+    void = space.void(values)
+    assert space.at(values | {decision: others[decision] for decision in void}) == space.at(values)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -98,6 +98,21 @@ class Space(ABC):
         """
         return self.decode(lambda name: values[name] if name in values else self.decisions[name].options[0])
 
+    def void(self, values: Values) -> set[str]:
+        """Names of the decisions that a point's others make void, as the layer of a block that is not there.
+
+        Args:
+            values: The open decisions; void ones may be left out.
+        """
+        matter = set()
+
+        def get(name: str) -> Any:
+            matter.add(name)
+            return values[name] if name in values else self.decisions[name].options[0]
+
+        self.decode(get)
+        return set(values) - matter
+
     def features(self, network: Architecture) -> tuple[float, ...]:
         """Numbers, as many for each network, that help to predict what one in canonical form is worth."""
         return ()
