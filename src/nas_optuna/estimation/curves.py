@@ -10,7 +10,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.attributes import CURVE, KNOWN_VALUES, LOSSES
+from nas_optuna.attributes import CURVE, KNOWN_VALUES, LOSSES, VOID
 from nas_optuna.errors import InputError
 
 
@@ -24,6 +24,7 @@ class Curve:
         known: The study's values that were known before the training; empty with one objective.
         objective: Which of the study's values has the curve.
         losses: By step, as far as they were reported; less is better.
+        point: The trial's parameters that say something, in Optuna's internal representation.
     """
 
     values: Mapping[int, float]
@@ -31,6 +32,7 @@ class Curve:
     known: tuple[float, ...] = ()
     objective: int = 0
     losses: Mapping[int, float] = field(default_factory=dict)
+    point: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[int]:
@@ -138,6 +140,7 @@ def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection], *, obje
     known: list[float | None] = list(trial.user_attrs.get(KNOWN_VALUES) or trial.values or [])
     if None in known:
         objective = known.index(None)
+    void = frozenset(trial.user_attrs.get(VOID, ()))
     # a study with one objective has its curves in Optuna's own place
     reported = trial.intermediate_values or trial.user_attrs.get(CURVE, {})
     is_complete = trial.state == TrialState.COMPLETE and all(
@@ -156,6 +159,11 @@ def read_curve(trial: FrozenTrial, directions: Sequence[StudyDirection], *, obje
         ),
         objective=objective,
         losses={int(step): loss for step, loss in trial.user_attrs.get(LOSSES, {}).items()},
+        point={
+            name: float(trial.distributions[name].to_internal_repr(value))
+            for name, value in trial.params.items()
+            if name not in void
+        },
     )
 
 

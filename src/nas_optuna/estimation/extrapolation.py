@@ -244,6 +244,18 @@ class Extrapolation:
         width = self._width(self.clip(value, rung), rung, features)
         return float(end.mean[0]), width * float(end.deviation[0]), float(end.freedom[0])
 
+    def ends(self, numbers: NDArray[np.int64]) -> Array:
+        """Last values of these curves; of those that were stopped, what is forecast from their last rung."""
+        reached = ~np.isnan(self.values[numbers])
+        last = reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
+        ends = self.values[numbers, -1]
+        for rung in range(len(self.transitions)):
+            stopped = last == rung
+            if stopped.any():
+                begun = numbers[stopped]
+                ends[stopped] = self._go_on(self.values[begun, rung], rung, self.known[begun]).mean
+        return np.asarray(ends)
+
     def _go_on(
         self, values: Array, rung: int, known: Array, *, numbers: NDArray[np.int64] | None = None
     ) -> Forecast:

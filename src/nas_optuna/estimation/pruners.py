@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import stdtr
 
 from nas_optuna.attributes import PROMOTES
 from nas_optuna.errors import check_number
 from nas_optuna.estimation.curves import Curve, read_curve
+from nas_optuna.estimation.expectation import MOST_LEARNED, Expectation
 from nas_optuna.estimation.extrapolation import Extrapolation, choose_rungs
 from nas_optuna.estimation.stopping import StoppingRule
 from nas_optuna.pace import Pace
@@ -71,8 +73,8 @@ class RungPruner(optuna.pruners.BasePruner):
     What reports NaN or an infinite value is stopped at once.
     """
 
-    def __init__(self) -> None:
-        self._curves = StudyCurves()
+    def __init__(self, *, expects: bool = False) -> None:
+        self._curves = StudyCurves(expects=expects)
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial shall stop at its last reported step."""
@@ -165,7 +167,9 @@ class ParetoPruner(RungPruner):
     training, as MACs are. Optuna's ``trial.report`` refuses such studies: ``LearningCurve`` takes the values.
     A network is on the front if no other one that costs no more is as good; it goes on unless the
     probability that its last value exceeds the best of those is below ``risk``. Costs count in the
-    extrapolation: large networks learn more slowly at first, and end higher.
+    extrapolation: large networks learn more slowly at first, and end higher. So does, from 30 curves on, what
+    others tell of the trial's parameters (``Expectation``), but for those that its user attribute ``void``
+    names.
 
     With one objective, the front is the best network.
 
@@ -178,12 +182,13 @@ class ParetoPruner(RungPruner):
 
     def __init__(self, risk: float = RISK) -> None:
         check_number("estimation.pruner.risk", risk, above=0, below=0.5)
-        super().__init__()
+        super().__init__(expects=True)
         self._risk = risk
 
     def _stops(self, number: int, curve: Curve, rung: int, chain: Extrapolation) -> bool:
         target = self._curves.best(curve.known)
-        mean, deviation, freedom = chain.forecast(read_last(curve, rung, chain), rung, curve.known)
+        known = self._curves.known_of(curve)
+        mean, deviation, freedom = chain.forecast(read_last(curve, rung, chain), rung, known)
         return float(stdtr(freedom, (mean - target) / deviation)) < self._risk
 
 
@@ -193,15 +198,20 @@ class StudyCurves:
     Between two rungs there is nothing to decide, and the storage is left alone. It is read where a trial
     reaches its first rung; at later ones only where the last look is long enough ago (``Pace``): what ended
     meanwhile, ended in other processes.
+
+    Args:
+        expects: Whether the trials' parameters foretell how curves go on as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, expects: bool = False) -> None:
+        self._expects = expects
         self._follow(None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # all of it comes from the study
+        return {"expects": self._expects}  # all else comes from the study
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._expects = state["expects"]
         self._follow(None)
 
     def _follow(self, study: optuna.Study | None) -> None:
@@ -211,6 +221,8 @@ class StudyCurves:
         self._length = 0
         self._rows: dict[int, list[float]] = {}
         self._chain: Extrapolation | None = None
+        self._distributions: dict[str, BaseDistribution] = {}
+        self._expectation: Expectation | None = None
         self._learned = 0
         self._pace = Pace()
         self._running: set[int] = set()
@@ -273,6 +285,12 @@ class StudyCurves:
         )
         return max(rivals, default=-math.inf)
 
+    def known_of(self, curve: Curve) -> tuple[float, ...]:
+        """What the chain knows of a running network beside its curve: costs, and what is expected of it."""
+        if self._expectation is None:
+            return curve.known
+        return (*curve.known, self._expectation.of(curve.point))
+
     def _is_to_be_read(self, number: int) -> bool:
         """Whether the study may have come on since it was read: since this trial began, or for a while."""
         is_new = number not in self._running
@@ -282,11 +300,10 @@ class StudyCurves:
 
     def _take_in(self, study: optuna.Study, objective: int, trials: Sequence[FrozenTrial]) -> None:
         trials = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        new = {
-            trial.number: read_curve(trial, study.directions, objective=objective)
-            for trial in trials
-            if trial.number not in self._curves
-        }
+        unseen = [trial for trial in trials if trial.number not in self._curves]
+        for trial in unseen:
+            self._distributions |= trial.distributions
+        new = {trial.number: read_curve(trial, study.directions, objective=objective) for trial in unseen}
         # what was taken up is the beginning of another curve, and counts once
         taken_up = {trial.user_attrs[PROMOTES] for trial in trials if PROMOTES in trial.user_attrs}
         for number in taken_up & (self._curves.keys() | new.keys()):
@@ -316,7 +333,17 @@ class StudyCurves:
         losses = None
         if any(curve.losses for curve in curves):
             losses = np.array([[curve.loss_at(rung) for rung in self._rungs] for curve in curves])
-        return Extrapolation(self._rungs, np.array(rows), known, losses)
+        chain = Extrapolation(self._rungs, np.array(rows), known, losses)
+        if not self._expects or not self._distributions:
+            return chain
+        if self._expectation is None and len(numbers) < FEW:
+            return chain
+        latest = np.arange(max(0, len(curves) - MOST_LEARNED), len(curves))
+        self._expectation = self._expectation or Expectation()
+        expected = self._expectation.learn(
+            [curve.point for curve in curves], chain.ends(latest), self._distributions
+        )
+        return Extrapolation(self._rungs, np.array(rows), np.column_stack([known, expected]), losses)
 
 
 def read_last(curve: Curve, rung: int, chain: Extrapolation) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from scipy.special import erfcx, log_ndtr, ndtr, ndtri
 from scipy.stats import rankdata
-from threadpoolctl import ThreadpoolController
 
 from nas_optuna.errors import check_one_of
 from nas_optuna.strategy.archive import Evaluation
@@ -23,7 +21,7 @@ from nas_optuna.strategy.description import Describe
 from nas_optuna.strategy.encoding import Encoding
 from nas_optuna.strategy.parameters import Point
 from nas_optuna.strategy.sampler import Parameters, PointSampler
-from nas_optuna.strategy.surrogate import Array, GaussianProcess
+from nas_optuna.strategy.surrogate import Array, GaussianProcess, one_thread
 
 FAILED = "failed"  # that a trial does not fail is one more constraint
 
@@ -113,8 +111,7 @@ class PredictorSampler(PointSampler):
             return self._draw(parameters)
         known = self._instructive()
         running = self._archive.running[-MOST_FITTED // 2 :]
-        # matrices this small are slower with more threads, and workers share the cores
-        with _linear_algebra().limit(limits=1):
+        with one_thread():
             self._encode(known, running, [candidate for candidate, _ in candidates])
             worth = self._worth(known) + self._likely_feasible(known)
         # equal ones in no order
@@ -262,12 +259,6 @@ class PredictorSampler(PointSampler):
                 mean, deviation = self._predict(f"constraint {name}", chosen, targets)
                 total += log_ndtr(-mean / deviation)
         return total
-
-
-@functools.cache
-def _linear_algebra() -> ThreadpoolController:
-    """The process's libraries of linear algebra; finding them takes longer than using them."""
-    return ThreadpoolController()
 
 
 def _normal_scores(keys: Sequence[Any]) -> Array:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
@@ -86,7 +89,7 @@ class GaussianProcess:
             self._parameters = found.x
         covariance = np.sum(self._covariances(distances, self._parameters), axis=0)
         _, inverse, _ = self._invert(covariance, np.exp(self._parameters[-1]))
-        self._inverse, self._weights = inverse, inverse @ standard
+        self._inverse, self._weights, self._standard = inverse, inverse @ standard, standard
 
     def predict(self, inputs: Sequence[Array]) -> tuple[Array, Array]:
         """Mean and standard deviation of what is behind the noise, each of shape ``[points]``."""
@@ -102,6 +105,11 @@ class GaussianProcess:
         variance = amplitudes.sum() - np.einsum("ij,ij->i", covariance @ self._inverse, covariance)
         deviation = np.sqrt(np.maximum(variance, 1e-9))
         return mean * self._scale + self._mean, deviation * self._scale
+
+    def leave_one_out(self) -> Array:
+        """What the others say of each fitted point, ``[points]`` (Rasmussen and Williams 2006, 5.12)."""
+        left = self._standard - self._weights / np.diag(self._inverse)
+        return np.asarray(left * self._scale + self._mean)
 
     def _amplitudes(self, parameters: Array) -> Array:
         return np.exp(parameters[self._rates : -1])
@@ -155,6 +163,18 @@ class GaussianProcess:
         surprise = parameters - self._usual
         gradient = np.concatenate([*by_rate, by_amplitude, [noise * np.trace(slope)]]) + surprise
         return 0.5 * float(targets @ weights + surprise @ surprise) + determinant, gradient
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Where a process computes: matrices this small are slower with more, and workers share the cores."""
+    limited: AbstractContextManager[object] = _linear_algebra().limit(limits=1)
+    return limited
+
+
+@functools.cache
+def _linear_algebra() -> ThreadpoolController:
+    """The process's libraries of linear algebra; finding them takes longer than using them."""
+    return ThreadpoolController()
 
 
 def _squared(left: Array, right: Array) -> Array:
