@@ -15,7 +15,8 @@ networks of the other one's final front the pruner would have stopped: its study
 trial, curve by curve, into a new study with the pruner of ``estimation=curves``. And what an oracle would
 leave of its time: one that stops after the first epoch each network that will be behind the front when it
 ends; and how its networks' accuracies at each rung, alone and together with their losses, are correlated with
-those at the end.
+those at the end. In several orders, the part of its epochs that the pruner leaves, with and without
+the networks' parameters, and how many of the fronts it stops.
 
 With --recorded, curves that others recorded (``recorded.py``) take the place of trainings, the cost of a
 network that of a second objective: random networks, each of them judged by the pruner of
@@ -44,6 +45,7 @@ import shared
 from optuna.trial import FrozenTrial, TrialState
 from recorded import CURVES, load
 
+from nas_optuna.attributes import VOID
 from nas_optuna.configuration import build
 from nas_optuna.estimation import LearningCurve
 from nas_optuna.estimation.extrapolation import choose_rungs
@@ -52,6 +54,7 @@ from nas_optuna.study import is_feasible
 GUESSING = 0.1
 SIDES = ("curves", "full")
 COUNTS = (20, 50, 100)  # networks of recorded curves
+ORDERS = 6  # in which a study is replayed
 
 Point = tuple[float, float]  # accuracy, cost
 
@@ -165,25 +168,70 @@ def pruner() -> optuna.pruners.BasePruner:
     return made
 
 
-def would_be_stopped(study: optuna.Study) -> list[int]:
-    """Numbers of the front's networks that the pruner stops when the study is replayed with it."""
+def replay_study(
+    study: optuna.Study, *, order: int = 0, with_parameters: bool = True
+) -> tuple[float, list[int]]:
+    """Judge the networks of an unpruned study with the pruner, one after the other.
+
+    Args:
+        study: The unpruned one.
+        order: 0 for that in which they ended, else the seed of a random one.
+        with_parameters: Whether the pruner is told the networks' parameters.
+
+    Returns:
+        The part of all epochs that it left, and the numbers of the front's networks that it stopped.
+    """
+    trials = finished(study)
+    if order:
+        trials = [trials[index] for index in np.random.default_rng(order).permutation(len(trials))]
     replayed = optuna.create_study(directions=study.directions, pruner=pruner())
     front = {trial.number for trial in study.best_trials}
-    stopped = []
-    for trial in finished(study):
+    left, total, stopped = 0, 0, []
+    for trial in trials:
         curve, losses = (
             {int(step): value for step, value in trial.user_attrs.get(name, {}).items()}
             for name in ("curve", "losses")
         )
-        epochs = replay(curve, losses, tuple(trial.values), replayed)
+        epochs = replay(
+            ask_again(replayed, trial, with_parameters), curve, losses, tuple(trial.values), replayed
+        )
+        left, total = left + epochs, total + len(curve)
         if epochs < len(curve) and trial.number in front:
             stopped.append(trial.number)
-    return stopped
+    return left / total, sorted(stopped)
 
 
-def replay(curve: Mapping[int, float], losses: Mapping[int, float], point: Point, study: optuna.Study) -> int:
+def ask_again(study: optuna.Study, trial: FrozenTrial, with_parameters: bool) -> optuna.Trial:
+    """A new trial for the same network."""
+    if not with_parameters:
+        return study.ask()
+    known = {name: trial.user_attrs[name] for name in (VOID,) if name in trial.user_attrs}
+    study.enqueue_trial(trial.params, user_attrs=known)
+    return study.ask(trial.distributions)
+
+
+def replay_in_orders(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """Part of the epochs that the pruner leaves in several orders, and how many of their fronts it stops."""
+    found = {}
+    for name, with_parameters in (("parameters", True), ("curves_alone", False)):
+        runs = [replay_study(study, order=order, with_parameters=with_parameters) for order in range(ORDERS)]
+        found[name] = {
+            "share": round(float(np.mean([share for share, _ in runs])), 3),
+            "front_stopped": sum(len(stopped) for _, stopped in runs),
+            "front": ORDERS * len(study.best_trials),
+        }
+    return found
+
+
+def replay(
+    trial: optuna.Trial,
+    curve: Mapping[int, float],
+    losses: Mapping[int, float],
+    point: Point,
+    study: optuna.Study,
+) -> int:
     """Tell a study of a training as if it ran; how many epochs its pruner let it have."""
-    trial, last = study.ask(), max(curve)
+    last = max(curve)
     learning_curve = LearningCurve(trial, values=(None, point[1]))
     for epochs, step in enumerate(sorted(curve), start=1):
         learning_curve.report(curve[step], step, loss=losses.get(step))
@@ -204,7 +252,7 @@ def replay_recorded(data: Path, name: str, count: int, seed: int) -> dict[str, f
     stopped = []
     for index in map(int, np.random.default_rng(seed).permutation(len(curves.rows))[:count]):
         row, cost = curves.rows[index], curves.costs[index]
-        left = replay(dict(enumerate(row, start=1)), {}, (row[-1], cost), study)
+        left = replay(study.ask(), dict(enumerate(row, start=1)), {}, (row[-1], cost), study)
         point = (sign * row[-1], cost) if math.isfinite(row[-1]) else (-math.inf, math.inf)
         total, spent = total + len(row), spent + left
         oracle += 1 if is_behind(point, list(ended.values())) else len(row)
@@ -260,7 +308,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     grown = {side: growth(study, started[side], (GUESSING, largest)) for side, study in studies.items()}
     aim = grown["full"][-1][1]
     reached = {side: next((at for at, area in grown[side] if area >= aim), None) for side in SIDES}
-    stopped = would_be_stopped(studies["full"])
+    _, stopped = replay_study(studies["full"])
     result = {
         "seed": seed,
         "seconds_to_hypervolume": reached,
@@ -269,6 +317,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "pruned": len(studies["curves"].get_trials(states=(TrialState.PRUNED,))),
         "front": len(studies["full"].best_trials),
         "front_stopped": stopped,
+        "replayed": replay_in_orders(studies["full"]),
         "oracle_share": oracle_share(studies["full"]),
         "rung_correlations": rung_correlations(studies["full"]),
     }
@@ -276,7 +325,9 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         f"seed {seed}: hypervolume of no pruning after {reached['full']} s, with pruning "
         f"{reached['curves']} s ({result['hypervolume_ratio']:.3f} of it at the end); {len(stopped)} of its "
         f"front's {result['front']} networks would have been stopped; an oracle would have left "
-        f"{result['oracle_share']:.0%} of its time",
+        f"{result['oracle_share']:.0%} of its time; replayed in {ORDERS} orders the pruner leaves "
+        f"{result['replayed']['parameters']['share']:.0%} of its epochs, "
+        f"{result['replayed']['curves_alone']['share']:.0%} without the networks' parameters",
         flush=True,
     )
     return result

@@ -170,6 +170,9 @@ def test_benchmark_of_fronts_compares_both_sides(tiny_cifar: Path, tmp_path: Pat
     assert run["front"] > 0
     assert all(run["complete"][side] > 0 for side in ("curves", "full"))
     assert len(run["front_stopped"]) <= run["front"]
+    for told in run["replayed"].values():
+        assert 0 < told["share"] <= 1
+        assert told["front_stopped"] <= told["front"]
     assert 0 < run["oracle_share"] <= 1
     assert list(run["rung_correlations"]) == ["1", "2"]
 
