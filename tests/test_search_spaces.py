@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from conftest import SHORT, compose_config
 from numpy.typing import NDArray
 
 import nas_optuna
+from nas_optuna.configuration import build
 from nas_optuna.errors import InputError
+from nas_optuna.prepare import prepare
 from nas_optuna.search import search
 from nas_optuna.space import register_layer
+from nas_optuna.strategy import PredictorSampler
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -153,10 +157,26 @@ def test_every_space_for_images_is_searched(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     short = ("data=digits", "n_trials=1", "estimation.epochs=1", "final.epochs=1")
-    search(compose_config(*short, *QUICK, f"space={space}"))
+    config = compose_config(*short, *QUICK, f"space={space}")
+    search(config)
     trial = load_study().best_trial
+    assert set(trial.user_attrs.get("void", ())) == build(config, "space").void(trial.params)
     assert set(trial.user_attrs) >= {"macs", "params", "memory", "size", "hash", "network"}
     assert nas_optuna.load("runs/study")(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_strategy_is_told_what_is_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = prepare(compose_config(*SHORT, "strategy=predictor"))
+    assert isinstance(parts.study.sampler, PredictorSampler)
+    assert parts.study.sampler.describe is not None
+    params = {name: parts.space.decisions[name].options[0] for name in parts.space.distributions()}
+    told = parts.study.sampler.describe(params)
+    assert told.void == parts.space.void(params)
+    assert told.void
+    assert parts.study.sampler.describe(
+        {name: params[name] for name in params.keys() - told.void}
+    ) == replace(told, void=frozenset())
 
 
 def test_seeds_are_tried_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

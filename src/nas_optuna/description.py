@@ -52,4 +52,5 @@ class NetworkDescription:
         features = [math.log(1.0 + measures[name]) for name in ("macs", "params")]
         features += [float(len(network.blocks)), *self._space.features(network)]
         # a measured latency is not known of a candidate: strategies learn it from what was tried
-        return Description(network, tuple(features), self._objectives.fits(measures))
+        void = frozenset(self._space.void(values))
+        return Description(network, tuple(features), self._objectives.fits(measures), void)

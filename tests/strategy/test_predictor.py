@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import Trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import Trial, create_trial
 from scipy.optimize import check_grad
 from scipy.stats import norm
 
@@ -76,6 +77,33 @@ def test_features_tell_what_parameters_hide() -> None:
         return float(np.mean(found))
 
     assert best(told=True) > 0.99 > best(told=False)
+
+
+def test_void_parameters_tell_nothing() -> None:
+    numbers, idle = ("x", "y"), ("a", "b", "c")
+    distributions: dict[str, BaseDistribution] = {
+        **{name: FloatDistribution(0.0, 1.0) for name in numbers},
+        **{name: CategoricalDistribution(OPERATIONS) for name in idle},
+    }
+
+    def asked(void: frozenset[str], *, seed: int) -> list[float]:
+        """What is asked for after 20 trials; the seed is that of the idle parameters."""
+        random, chance = np.random.default_rng(0), np.random.default_rng(seed)
+        sampler = PredictorSampler(
+            seed=0,
+            describe=lambda values: Description(tuple(values[name] for name in numbers), void=void),
+        )
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        for _ in range(20):
+            params: dict[str, Any] = {name: float(random.random()) for name in numbers}
+            worth = -abs(params["x"] - 0.3) - abs(params["y"] - 0.6)
+            params |= {name: str(chance.choice(OPERATIONS)) for name in idle}
+            study.add_trial(create_trial(params=params, distributions=distributions, value=worth))
+        trial = study.ask(distributions)
+        return [trial.params[name] for name in numbers]
+
+    assert asked(frozenset(idle), seed=1) == asked(frozenset(idle), seed=2)
+    assert asked(frozenset(), seed=1) != asked(frozenset(), seed=2)
 
 
 def test_outlier_does_not_hide_what_matters() -> None:

@@ -169,6 +169,11 @@ class PredictorSampler(PointSampler):
     def _features(self, point: Point) -> tuple[float, ...]:
         return () if self.describe is None else self._described(point).features
 
+    def _telling(self, point: Point) -> Point:
+        """The parameters of a point that say something."""
+        void = frozenset() if self.describe is None else self._described(point).void
+        return {name: value for name, value in point.items() if name not in void} if void else point
+
     def _has_several(self) -> bool:
         return any(len(evaluation.values) > 1 for evaluation in self._archive.front[:1])
 
@@ -187,7 +192,7 @@ class PredictorSampler(PointSampler):
     ) -> None:
         assert self._encoding is not None
         points = [evaluation.point for evaluation in known]
-        values = self._encoding.values([*points, *running, *candidates])
+        values = self._encoding.values([self._telling(point) for point in chain(points, running, candidates)])
         features = np.array(
             [self._features(point) for point in chain(points, running, candidates)], dtype=float
         )
