@@ -205,8 +205,7 @@ def ask_again(study: optuna.Study, trial: FrozenTrial, with_parameters: bool) ->
     """A new trial for the same network."""
     if not with_parameters:
         return study.ask()
-    known = {name: trial.user_attrs[name] for name in (VOID,) if name in trial.user_attrs}
-    study.enqueue_trial(trial.params, user_attrs=known)
+    study.enqueue_trial(trial.params, user_attrs={VOID: trial.user_attrs.get(VOID, [])})
     return study.ask(trial.distributions)
 
 

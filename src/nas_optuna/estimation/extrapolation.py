@@ -246,9 +246,7 @@ class Extrapolation:
 
     def ends(self, numbers: NDArray[np.int64]) -> Array:
         """Last values of these curves; of those that were stopped, what is forecast from their last rung."""
-        reached = ~np.isnan(self.values[numbers])
-        last = reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
-        ends = self.values[numbers, -1]
+        last, ends = self._last_rungs[numbers], self.values[numbers, -1]
         for rung in range(len(self.transitions)):
             stopped = last == rung
             if stopped.any():
@@ -295,8 +293,7 @@ class Extrapolation:
             Places of the curves among those that the transition from there was learned from; squares.
         """
         misses = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in self.transitions]
-        reached = ~np.isnan(self.values)
-        last = reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
+        reached, last = ~np.isnan(self.values), self._last_rungs
         ends = np.where(reached[:, -1], self.values[:, -1], np.nan)
         doubts = np.zeros(len(ends))  # variances of these
         for rung in reversed(range(len(misses))):
@@ -312,6 +309,12 @@ class Extrapolation:
             ends[stopped] = told.mean[~goes_on]
             doubts[stopped] = _width(squares[goes_on]) ** 2 * variances[~goes_on]
         return misses
+
+    @functools.cached_property
+    def _last_rungs(self) -> NDArray[np.int64]:
+        """(curves,), the last rung that each reached."""
+        reached = ~np.isnan(self.values)
+        return np.asarray(reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1))
 
     def _spreads(self) -> Array:
         spreads: list[float] = []
