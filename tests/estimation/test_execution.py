@@ -25,6 +25,7 @@ from nas_optuna.estimation import (
     execution,
     time_steps,
 )
+from nas_optuna.estimation.convolutions import ThinningConvolution
 from nas_optuna.space import Architecture, Block, Stem
 
 ARCHITECTURE = Architecture(Stem(8), (Block("conv", 16, 2, residual=True), Block("dwsep", 16)))
@@ -333,7 +334,7 @@ def test_narrow_strided_shortcut_trains_on_a_cpu_without_avx512(tmp_path: Path) 
 def test_pixels_taken_before_a_pointwise_convolution_change_nothing(settings: dict[str, Any]) -> None:
     plain = nn.Conv2d(4, 8, 1, **{"stride": 2, "bias": False} | settings).double()
     arranged = Execution().arrange(copy.deepcopy(plain))
-    assert type(arranged) is execution.ThinningConvolution
+    assert type(arranged) is ThinningConvolution
     images = torch.rand(3, 4, 7, 5, dtype=torch.double)
     gradients = []
     for network in (plain, arranged):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_optuna.errors import InputError, check_number, check_one_of
+from nas_optuna.estimation.convolutions import DepthwiseConvolution, ThinningConvolution
 from nas_optuna.estimation.replicas import Replicas, Team, draws_numbers
 from nas_optuna.files import write_if_possible
 
@@ -30,7 +31,6 @@ _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous
 EXECUTIONS_FILE = "execution.json"  # in a study's folder
 MARGIN = 1.1  # by which something else must beat the default: near ties would be decided by chance
 TIMED_STEPS = 2
-REGISTER = 16  # numbers in the widest register of a CPU
 PROBE_IMAGES = 32  # of a batch: enough to rank, cheap enough for every network
 # finding out takes a compilation and using it two more, for both sizes of the images: a minute in all; what
 # it may save of a training is next to nothing on a CPU, whose convolutions stay as they are
@@ -133,36 +133,6 @@ class Execution:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-class DepthwiseConvolution(nn.Conv2d):
-    """Computes in float32 where a CPU's autocast is on: its kernels are slower in bfloat16."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(features)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(features.float())
-
-
-class ThinningConvolution(nn.Conv2d):
-    """Pointwise and strided: takes the pixels that count, then convolves them with stride 1.
-
-    With few channels, channels last, the gradient of a strided one's weights is written past the end of its
-    memory on CPUs without AVX-512, which ends the process or spoils its numbers (oneDNN issue 6035).
-    """
-
-    @staticmethod
-    def is_needed_for(module: nn.Conv2d) -> bool:
-        """Whether its channels do not fill the registers of some CPU, and its stride leaves pixels out."""
-        pointwise = module.kernel_size == (1, 1) and module.padding in ((0, 0), "valid")
-        return pointwise and max(module.stride) > 1 and module.groups == 1 and module.in_channels < REGISTER
-
-    def forward(self, features: Tensor) -> Tensor:
-        if features.device.type != "cpu":
-            return super().forward(features)
-        rows, columns = self.stride
-        return F.conv2d(features[..., ::rows, ::columns], self.weight, self.bias)
 
 
 def parse_execution(value: object) -> Execution | None:
