@@ -54,7 +54,6 @@ from nas_optuna.study import is_feasible
 GUESSING = 0.1
 SIDES = ("curves", "full")
 COUNTS = (20, 50, 100)  # networks of recorded curves
-ORDERS = 6  # in which a study is replayed
 
 Point = tuple[float, float]  # accuracy, cost
 
@@ -76,6 +75,7 @@ def start(side: str, seed: int, arguments: argparse.Namespace, cores: set[int]) 
         # with their loss, few images tell enough of an epoch; to judge it on more takes longer than it spares
         "estimation.validation_images=500",
         *(f"timeout={arguments.seconds}", f"study_dir={folder}"),
+        *([f"estimation.pruner.risk={arguments.risk}"] if side == "curves" else []),
         *arguments.set,
         *(
             "plan.search_share=0.98",
@@ -160,21 +160,23 @@ def correlation(signals: np.ndarray, ends: np.ndarray) -> float:
     return math.sqrt(max(0.0, 1.0 - left.var() / max(ends.var(), 1e-18)))
 
 
-def pruner() -> optuna.pruners.BasePruner:
+def pruner(risk: float) -> optuna.pruners.BasePruner:
     """That of ``estimation=curves``."""
     config = shared.configuration("cifar")
     config.estimation.epochs = 8
+    config.estimation.pruner.risk = risk
     made: optuna.pruners.BasePruner = build(config, "estimation").pruner
     return made
 
 
 def replay_study(
-    study: optuna.Study, *, order: int = 0, with_parameters: bool = True
+    study: optuna.Study, risk: float, *, order: int = 0, with_parameters: bool = True
 ) -> tuple[float, list[int]]:
     """Judge the networks of an unpruned study with the pruner, one after the other.
 
     Args:
         study: The unpruned one.
+        risk: Of the pruner.
         order: 0 for that in which they ended, else the seed of a random one.
         with_parameters: Whether the pruner is told the networks' parameters.
 
@@ -184,7 +186,7 @@ def replay_study(
     trials = finished(study)
     if order:
         trials = [trials[index] for index in np.random.default_rng(order).permutation(len(trials))]
-    replayed = optuna.create_study(directions=study.directions, pruner=pruner())
+    replayed = optuna.create_study(directions=study.directions, pruner=pruner(risk))
     front = {trial.number for trial in study.best_trials}
     left, total, stopped = 0, 0, []
     for trial in trials:
@@ -209,15 +211,17 @@ def ask_again(study: optuna.Study, trial: FrozenTrial, with_parameters: bool) ->
     return study.ask(trial.distributions)
 
 
-def replay_in_orders(study: optuna.Study) -> dict[str, dict[str, float]]:
+def replay_in_orders(study: optuna.Study, risk: float, orders: int) -> dict[str, dict[str, float]]:
     """Part of the epochs that the pruner leaves in several orders, and how many of their fronts it stops."""
     found = {}
     for name, with_parameters in (("parameters", True), ("curves_alone", False)):
-        runs = [replay_study(study, order=order, with_parameters=with_parameters) for order in range(ORDERS)]
+        runs = [
+            replay_study(study, risk, order=order, with_parameters=with_parameters) for order in range(orders)
+        ]
         found[name] = {
             "share": round(float(np.mean([share for share, _ in runs])), 3),
             "front_stopped": sum(len(stopped) for _, stopped in runs),
-            "front": ORDERS * len(study.best_trials),
+            "front": orders * len(study.best_trials),
         }
     return found
 
@@ -241,10 +245,10 @@ def replay(
     return len(curve)
 
 
-def replay_recorded(data: Path, name: str, count: int, seed: int) -> dict[str, float]:
+def replay_recorded(data: Path, name: str, count: int, seed: int, risk: float) -> dict[str, float]:
     """Random networks, judged one after the other."""
     curves = load(data, name)
-    study = optuna.create_study(directions=[curves.direction, "minimize"], pruner=pruner())
+    study = optuna.create_study(directions=[curves.direction, "minimize"], pruner=pruner(risk))
     sign = 1.0 if curves.direction == "maximize" else -1.0
     total = spent = oracle = 0
     ended: dict[int, Point] = {}
@@ -275,7 +279,10 @@ def run_recorded(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Figures by number of networks, over the seeds."""
     figures: dict[str, Any] = {}
     for count in COUNTS:
-        runs = [replay_recorded(arguments.recorded, name, count, seed) for seed in range(arguments.seeds)]
+        runs = [
+            replay_recorded(arguments.recorded, name, count, seed, arguments.risk)
+            for seed in seeds(arguments)
+        ]
         figures[str(count)] = {
             key: shared.spread([run[key] for run in runs]) for key in ("share", "oracle_share")
         } | {key: sum(run[key] for run in runs) for key in ("front", "front_stopped")}
@@ -287,6 +294,11 @@ def run_recorded(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             flush=True,
         )
     return figures
+
+
+def seeds(arguments: argparse.Namespace) -> range:
+    """Those that are asked for."""
+    return range(arguments.first_seed, arguments.first_seed + arguments.seeds)
 
 
 def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -307,7 +319,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     grown = {side: growth(study, started[side], (GUESSING, largest)) for side, study in studies.items()}
     aim = grown["full"][-1][1]
     reached = {side: next((at for at, area in grown[side] if area >= aim), None) for side in SIDES}
-    _, stopped = replay_study(studies["full"])
+    _, stopped = replay_study(studies["full"], arguments.risk)
     result = {
         "seed": seed,
         "seconds_to_hypervolume": reached,
@@ -316,7 +328,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "pruned": len(studies["curves"].get_trials(states=(TrialState.PRUNED,))),
         "front": len(studies["full"].best_trials),
         "front_stopped": stopped,
-        "replayed": replay_in_orders(studies["full"]),
+        "replayed": replay_in_orders(studies["full"], arguments.risk, arguments.orders),
         "oracle_share": oracle_share(studies["full"]),
         "rung_correlations": rung_correlations(studies["full"]),
     }
@@ -324,7 +336,7 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         f"seed {seed}: hypervolume of no pruning after {reached['full']} s, with pruning "
         f"{reached['curves']} s ({result['hypervolume_ratio']:.3f} of it at the end); {len(stopped)} of its "
         f"front's {result['front']} networks would have been stopped; an oracle would have left "
-        f"{result['oracle_share']:.0%} of its time; replayed in {ORDERS} orders the pruner leaves "
+        f"{result['oracle_share']:.0%} of its time; replayed in {arguments.orders} orders the pruner leaves "
         f"{result['replayed']['parameters']['share']:.0%} of its epochs, "
         f"{result['replayed']['curves_alone']['share']:.0%} without the networks' parameters",
         flush=True,
@@ -342,6 +354,9 @@ def main() -> None:
     source.add_argument("--recorded", type=Path, help="folder of recorded curves, see recorded.py")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="where to go on with a long comparison")
+    parser.add_argument("--risk", type=float, default=0.02, help="of the pruner, at each rung")
+    parser.add_argument("--orders", type=int, default=6, help="in which an unpruned study is replayed")
     parser.add_argument("--epochs", type=int, default=8, help="of a training")
     parser.add_argument("--data-share", type=float, default=0.08, help="of the images in an epoch")
     parser.add_argument("--strategy", default="auto")
@@ -354,8 +369,11 @@ def main() -> None:
         print(json.dumps(figures | {"seeds": arguments.seeds} | shared.machine()))
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    results = [run_seed(seed, arguments) for seed in range(arguments.seeds)]
-    told = {name: getattr(arguments, name) for name in ("seconds", "epochs", "data_share", "strategy", "set")}
+    results = [run_seed(seed, arguments) for seed in seeds(arguments)]
+    told = {
+        name: getattr(arguments, name)
+        for name in ("seconds", "risk", "epochs", "data_share", "strategy", "set")
+    }
     print(json.dumps({"runs": results, **told, **shared.machine()}))
 
 
