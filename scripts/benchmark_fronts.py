@@ -49,6 +49,7 @@ from nas_optuna.attributes import VOID
 from nas_optuna.configuration import build
 from nas_optuna.estimation import LearningCurve
 from nas_optuna.estimation.extrapolation import choose_rungs
+from nas_optuna.estimation.pruners import RISK
 from nas_optuna.study import is_feasible
 
 GUESSING = 0.1
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="where to go on with a long comparison")
-    parser.add_argument("--risk", type=float, default=0.02, help="of the pruner, at each rung")
+    parser.add_argument("--risk", type=float, default=RISK, help="of the pruner, at each rung")
     parser.add_argument("--orders", type=int, default=6, help="in which an unpruned study is replayed")
     parser.add_argument("--epochs", type=int, default=8, help="of a training")
     parser.add_argument("--data-share", type=float, default=0.08, help="of the images in an epoch")

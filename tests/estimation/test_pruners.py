@@ -325,7 +325,7 @@ SAMPLERS = {
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_pareto_pruner_works_with_every_sampler(sampler: str) -> None:
-    study = front_study(ParetoPruner(), sampler=SAMPLERS[sampler]())
+    study = front_study(ParetoPruner(0.02), sampler=SAMPLERS[sampler]())
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         quality = trial.suggest_float("quality", 0.0, 1.0)

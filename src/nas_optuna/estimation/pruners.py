@@ -20,7 +20,7 @@ from nas_optuna.estimation.study_curves import StudyCurves, new_rung, read_last
 # a model may be wrong: the best quarter of a rung always goes on, and so does one of ten that would be
 # stopped, or it would never be found out that low values rise
 LEADING, EXPLORED = 0.25, 0.1
-RISK = 0.02  # of stopping, at one rung, what would have reached the front
+RISK = 0.005  # of stopping, at one rung, what would have reached the front
 
 
 class SuccessiveHalvingPruner(optuna.pruners.SuccessiveHalvingPruner):
