@@ -3,6 +3,7 @@
 from nas_optuna.strategy.auto import choose_sampler
 from nas_optuna.strategy.description import Describe, Description
 from nas_optuna.strategy.evolution import EvolutionSampler
+from nas_optuna.strategy.gate import GatedSampler
 from nas_optuna.strategy.local import LocalSearchSampler
 from nas_optuna.strategy.predictor import PredictorSampler
 from nas_optuna.strategy.sampler import PointSampler
@@ -15,6 +16,7 @@ __all__ = [
     "Describe",
     "Description",
     "EvolutionSampler",
+    "GatedSampler",
     "LocalSearchSampler",
     "PointSampler",
     "PredictorSampler",
