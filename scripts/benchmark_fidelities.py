@@ -11,14 +11,16 @@ is best there, and its price: seconds of the processor as a share of the full tr
 `full` is the noise ceiling: one seed against another. Rungs are epochs of the full training, which stopped
 there. For proxies also what they add to MACs and parameters, and to these with depth, residual connections
 and layers counted: partial rank correlation, and how much of the squared leave-one-out error of a linear
-regression on ranks goes when they join. The last line is one JSON object. With --keep, a run that was
-killed goes on.
+regression on ranks goes when they join; and what a gate by them gains in accuracy, the largest or the least
+of four networks against any of these, which for `full` is a gate by another seed. The last line is one JSON
+object. With --keep, a run that was killed goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ from nas_optuna.estimation.proxies import PROXIES, measure_proxies
 from nas_optuna.space import Architecture, measure_costs
 
 BOOTSTRAPS = 500
+CANDIDATES = 4  # of a gate
 ROUNDING = 1e-12  # an error of ranks that is none
 PROXY_IMAGES = 64
 LOW_SEED = 1000  # of the low fidelities: none of the full trainings'
@@ -239,6 +242,18 @@ def add_to(values: Array, truth: Array, controls: Sequence[Array]) -> tuple[list
     return found, round(1 - together / without, 3) if without > ROUNDING else 0.0
 
 
+def best_of(values: Array, truth: Array) -> float:
+    """What a gate gains: the truth of the largest value among four networks, above the mean of all.
+
+    The mean over all ways to draw the four.
+    """
+    count, candidates = len(values), min(CANDIDATES, len(values))
+    # the network that has so many below it is the largest where the other candidates are among those
+    chances = np.array([math.comb(below, candidates - 1) for below in range(count)], dtype=float)
+    order = np.argsort(values, kind="stable")
+    return float(chances @ truth[order] / math.comb(count, candidates) - truth.mean())
+
+
 def analyse(
     architectures: Sequence[Architecture],
     records: dict[tuple[str, str], Record],
@@ -265,7 +280,9 @@ def analyse(
     figures: dict[str, Record] = {}
     if others:
         pairs = [(truths[first], truths[second]) for first, second in others]
-        figures["full"] = {"price": 1.0, **correlate(pairs)}
+        columns = [values for values, _ in pairs] + [truth for _, truth in pairs]
+        gate = with_error(_mean(best_of, len(pairs)), *columns)
+        figures["full"] = {"price": 1.0, **correlate(pairs), "gate": gate}
     for epoch in sorted({max(1, arguments.epochs // part) for part in (8, 4, 2)} - {arguments.epochs}):
         at = {name: column(name, lambda record, epoch=epoch: _at(record["values"], epoch)) for name in fulls}
         pairs = [(at[first], truths[second]) for first, second in others or [(fulls[0], fulls[0])]]
@@ -281,6 +298,8 @@ def analyse(
     truth = np.mean(list(truths.values()), axis=0)
     known = {"costs": costs, "parts": [*costs, *count_parts(architectures)]}
     for name in PROXIES:
+        figures[name]["gate"] = with_error(best_of, last(name), truth)
+        figures[name]["gate_least"] = with_error(best_of, -last(name), truth)
         if name not in COSTS:
             for given, controls in known.items():
                 found, gain = add_to(last(name), truth, controls)
@@ -299,15 +318,22 @@ def show(figures: dict[str, Record]) -> None:
     print(f"{'fidelity':16} {'price':>7}" + "".join(f"{name:>20}" for name in names))
     for fidelity, row in figures.items():
         print(f"{fidelity:16} {row['price']:7.4f}" + "".join(f"{_cell(row[name]):>20}" for name in names))
-    names = ["partial_costs", "gain_costs", "partial_parts", "gain_parts"]
+    _show_some(figures, ["partial_costs", "gain_costs", "partial_parts", "gain_parts"])
+    _show_some(figures, ["gate", "gate_least"], digits=3)
+
+
+def _show_some(figures: dict[str, Record], names: Sequence[str], *, digits: int = 2) -> None:
     print(f"{'proxy':24}" + "".join(f"{name:>20}" for name in names))
     for fidelity, row in figures.items():
         if names[0] in row:
-            print(f"{fidelity:24}" + "".join(f"{_cell(row[name]):>20}" for name in names))
+            cells = [_cell(row[name], digits) if name in row else "" for name in names]
+            print(f"{fidelity:24}" + "".join(f"{cell:>20}" for cell in cells))
 
 
-def _cell(figure: float | Sequence[float]) -> str:
-    return f"{figure:.2f}" if isinstance(figure, float) else f"{figure[0]:.2f} ({figure[1]:.2f})"
+def _cell(figure: float | Sequence[float], digits: int = 2) -> str:
+    if isinstance(figure, float):
+        return f"{figure:.{digits}f}"
+    return f"{figure[0]:.{digits}f} ({figure[1]:.{digits}f})"
 
 
 def draw(figures: dict[str, Record], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -216,6 +217,7 @@ def test_benchmark_of_fidelities_goes_on_and_ranks_every_one(tiny_cifar: Path, t
     for row in figures.values():
         assert all(-1 <= row[name][0] <= 1 for name in ("spearman", "kendall", "spearman_best_half"))
     assert -1 <= figures["synflow"]["partial_parts"][0] <= 1
+    assert all(-1 <= figures["synflow"][name][0] <= 1 for name in ("gate", "gate_least"))
     # both make the same steps on the same images, and are judged at other times
     assert figures["epochs 0.5"]["spearman"] == figures["data_share 0.5"]["spearman"]
 
@@ -292,6 +294,17 @@ def test_check_of_latencies_says_how_they_repeat_and_rank() -> None:
         assert -1 <= figures[form]["spearman"] <= 1
         assert figures[form]["under_load"]["factor"]["mean"] > 0
     assert list(figures["spearman_between"]) == ["eager, onnx"]
+
+
+def test_gate_gains_what_the_best_of_all_fours_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
+    best_of = importlib.import_module("benchmark_fidelities").best_of
+    values, truth = np.random.default_rng(0).random((2, 7))
+    gains = [
+        truth[max(chosen, key=lambda index: values[index])] - truth.mean()
+        for chosen in itertools.combinations(range(7), 4)
+    ]
+    assert best_of(values, truth) == pytest.approx(np.mean(gains))
 
 
 def test_equal_accuracies_leave_a_proxy_nothing_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
