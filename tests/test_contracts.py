@@ -173,7 +173,8 @@ ALLOWED = {
     "lease": {"attributes", "errors", "pace", "study"},
     "claims": {"attributes", "pace", "study"},
     "configuration": {"errors", "space", "strategy", "study"},
-    "description": {"estimation", "space", "strategy"},
+    "zero_cost": {"data", "errors", "estimation", "space", "strategy"},
+    "description": {"estimation", "space", "strategy", "zero_cost"},
     "record": {"cores", "data", "storages", "study"},
     "results": {
         "attributes",
@@ -220,6 +221,7 @@ ALLOWED = {
         "space",
         "study",
         "twins",
+        "zero_cost",
     },
     "limits": {"errors", "estimation", "space"},
     "prepare": {
@@ -240,6 +242,7 @@ ALLOWED = {
         "storages",
         "study",
         "study_dir",
+        "zero_cost",
     },
     "member": {
         "artifacts",
@@ -257,6 +260,7 @@ ALLOWED = {
         "objective",
         "storages",
         "study",
+        "zero_cost",
     },
     "crew": {"interrupt", "member"},
     "dashboard": {

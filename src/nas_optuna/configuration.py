@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -10,10 +11,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from optuna.distributions import BaseDistribution
 
 from nas_optuna.errors import InputError
 from nas_optuna.space import Space
-from nas_optuna.strategy import Describe, PointSampler
+from nas_optuna.strategy import Describe, GatedSampler, PointSampler
 from nas_optuna.study import derive_seed
 
 
@@ -47,7 +49,13 @@ def build_space(config: DictConfig) -> Space:
 
 
 def build_sampler(
-    config: DictConfig, *, existing: int, worker: int = 0, describe: Describe | None = None
+    config: DictConfig,
+    *,
+    existing: int,
+    worker: int = 0,
+    describe: Describe | None = None,
+    score: Callable[[Mapping[str, Any]], float] | None = None,
+    distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> optuna.samplers.BaseSampler:
     """The strategy. A resumed study gets a new seed, or its sampler would repeat its first networks.
 
@@ -56,6 +64,8 @@ def build_sampler(
         existing: Trials of the study.
         worker: Number of the worker, from 0; each draws other networks.
         describe: Tells a strategy of ours what a point means.
+        score: By which the best of several candidates is tried; None for the first.
+        distributions: The search space, where candidates are compared.
     """
     parts = (config.seed, existing, worker) if worker else (config.seed, existing)
     seeded = {"seed": derive_seed(*parts)} if "seed" in config.strategy else {}
@@ -75,7 +85,11 @@ def build_sampler(
         warnings.filterwarnings("ignore", message="Constraints have been set, but CmaEsSampler")
     if isinstance(sampler, PointSampler):
         sampler.describe = describe
-    return sampler
+    if score is None:
+        return sampler
+    return GatedSampler(
+        sampler, score=score, candidates=config.proxies.candidates, distributions=distributions
+    )
 
 
 def plain(config: DictConfig, key: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from nas_optuna.estimation import COSTS, Estimator, Objectives
 from nas_optuna.space import Architecture, Space, measure_costs
 from nas_optuna.strategy import Description
+from nas_optuna.zero_cost import ProxyMeter
 
 
 def measure_network(
@@ -28,6 +29,7 @@ class NetworkDescription:
         estimation: Tells measures beside costs.
         input_shape: Of the data: channels, then height and width, or length.
         classes: How many the data has.
+        proxies: Tell what strategies learn from beside costs; None for nothing.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class NetworkDescription:
         *,
         input_shape: tuple[int, ...],
         classes: int,
+        proxies: ProxyMeter | None = None,
     ) -> None:
         self._space = space
         self._objectives = objectives
         self._estimation = estimation
         self._input_shape, self._classes = input_shape, classes
+        self._proxies = proxies
 
     def __call__(self, values: Mapping[str, Any]) -> Description:
         network = self._space.at(values).canonical()
@@ -51,6 +55,8 @@ class NetworkDescription:
         )
         features = [math.log(1.0 + measures[name]) for name in ("macs", "params")]
         features += [float(len(network.blocks)), *self._space.features(network)]
+        if self._proxies is not None:
+            features += self._proxies.features(network)
         # a measured latency is not known of a candidate: strategies learn it from what was tried
         void = frozenset(self._space.void(values))
         return Description(network, tuple(features), self._objectives.fits(measures), void)

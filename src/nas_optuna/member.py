@@ -34,6 +34,7 @@ from nas_optuna.lease import SECONDS as LEASE_SECONDS
 from nas_optuna.objective import INTERRUPTED, Objective, Progress
 from nas_optuna.storages import open_storage
 from nas_optuna.study import read_trials
+from nas_optuna.zero_cost import make_proxies
 
 GRACE_SECONDS = 5.0
 
@@ -187,11 +188,17 @@ def build_objective(
     space = build_space(config)
     shape, classes = data.input_shape, len(data.classes)
     study.pruner = training.pruner
+    proxies = make_proxies(config.get("proxies"), training, data)
+    describe = NetworkDescription(
+        space, objectives, training, input_shape=shape, classes=classes, proxies=proxies
+    )
     study.sampler = build_sampler(
         config,
         existing=len(read_trials(study)),
         worker=worker,
-        describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
+        describe=describe,
+        score=None if proxies is None else proxies.score(describe),
+        distributions=space.distributions(),
     )
     return Objective(
         space=space,
@@ -210,6 +217,7 @@ def build_objective(
             folder, config.get("dashboard", False), input_shape=shape, classes=classes, say=say
         ),
         latency=make_meter(objectives, training, input_shape=shape, classes=classes, folder=folder),
+        proxies=proxies,
         lease=config.get("lease", LEASE_SECONDS),
         claims=Claims(study),
     )

@@ -41,6 +41,7 @@ from nas_optuna.study import INTERRUPTED as INTERRUPTED
 from nas_optuna.study import OUT_OF_TIME as OUT_OF_TIME
 from nas_optuna.study import derive_seed, origins, read_trials, this_worker
 from nas_optuna.twins import mean_over_twins, twin_of
+from nas_optuna.zero_cost import ProxyMeter
 
 DUPLICATES = ("reuse", "retrain", "skip")
 INHERITANCE = {INHERITS, LIKENESS}
@@ -85,6 +86,7 @@ class Objective:
             ``retrain``, at full cost: its value is then the mean over all trainings of the network.
         stopwatch: Told what the time of a trial goes into.
         latency: Measures it before the training; None where nothing asks for it, or a table knows it.
+        proxies: Measures them before the training; None where none are asked for.
         kept: Trainings that may be taken up; None for none.
         heirs: Weights that networks begin with; None where each begins anew.
         artifacts: Gives trained trials their diagram and curve; None for none.
@@ -103,6 +105,7 @@ class Objective:
     duplicates: str = "reuse"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     latency: LatencyMeter | None = None
+    proxies: ProxyMeter | None = None
     kept: Kept | None = None
     heirs: Heirs | None = None
     artifacts: TrialArtifacts | None = None
@@ -224,6 +227,7 @@ class Objective:
                 refused = self.claims.claim(trial, stop=self.stop_reason)
             if refused:
                 self._stop(trial, refused)
+        self._tell_proxies(trial, architecture)
         seed, checkpoint = self._begin(trial)
         trial.set_user_attr("seed", seed)
         pruning = PruningCallback(
@@ -271,6 +275,12 @@ class Objective:
         if self.duplicates == "retrain":
             accuracy = mean_over_twins(trial, architecture, accuracy)
         return self.objectives.values(accuracy=accuracy, measures=measures)
+
+    def _tell_proxies(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        if self.proxies is not None:
+            with self.stopwatch.span("build"):
+                for name, value in self.proxies(architecture).items():
+                    trial.set_user_attr(name, value)
 
     def _begin(self, trial: optuna.Trial) -> tuple[int, Checkpoint | None]:
         """The seed of a trial's training, and where its state is kept; both of the trial it takes up."""

@@ -48,6 +48,7 @@ from nas_optuna.study import (
     sweep_dead,
 )
 from nas_optuna.study_dir import make_study_dir
+from nas_optuna.zero_cost import ProxyMeter, ProxySettings, make_proxies
 
 CHECKED_NETWORKS = 5
 
@@ -70,6 +71,7 @@ class Parts:
         plan: How long a training is.
         limits: How much of the space keeps to them, in words; None where there are none.
         latency: Measures it; None where nothing asks for it, or a table knows it.
+        proxies: Measures them; None where none are asked for.
         study: With its sampler and pruner.
         kept: Trainings that may be taken up; None for none.
         heirs: Weights that networks begin with; None where each begins anew.
@@ -92,6 +94,7 @@ class Parts:
     plan: Plan
     limits: str | None
     latency: LatencyMeter | None
+    proxies: ProxyMeter | None
     study: optuna.Study
     kept: Kept | None
     heirs: Heirs | None
@@ -127,7 +130,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     seeds = resolve_seeds(space)
     open_training = _check_training(config)
     LatencySettings.read(objectives.latency)
-    build_sampler(config, existing=0)
+    gate = ProxySettings.read(plain(config, "proxies")).gate
+    build_sampler(config, existing=0, score=None if gate is None else lambda _: 0.0)
     check_workers(config.workers)
     data: LabelledData = build(config, "data")
     if isinstance(data, NoData) and not isinstance(open_training, Table):
@@ -151,6 +155,8 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     latency = make_meter(objectives, open_training, input_shape=shape, classes=classes, folder=folder)
     if latency is not None:
         latency.check(draw_networks(space, 1)[0])
+    if (asked := make_proxies(plain(config, "proxies"), open_training, data)) is not None:
+        asked.check(draw_networks(space, 1)[0])
 
     def measure(network: Architecture) -> dict[str, float]:
         return measure_network(network, open_training, input_shape=shape, classes=classes)
@@ -179,10 +185,16 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
     training: Estimator = build(planned, "estimation")
     training.executions = open_training.executions
     study.pruner = training.pruner
+    proxies = make_proxies(plain(config, "proxies"), training, data)
+    describe = NetworkDescription(
+        space, objectives, training, input_shape=shape, classes=classes, proxies=proxies
+    )
     study.sampler = build_sampler(
         config,
         existing=len(study.get_trials(deepcopy=False)),
-        describe=NetworkDescription(space, objectives, training, input_shape=shape, classes=classes),
+        describe=describe,
+        score=None if proxies is None else proxies.score(describe),
+        distributions=space.distributions(),
     )
     _enqueue(study, seeds)
     worker_config = cast("dict[str, Any]", OmegaConf.to_container(planned, resolve=True))
@@ -210,6 +222,7 @@ def prepare(config: DictConfig, *, started: float | None = None) -> Parts:
         plan=plan,
         limits=limits,
         latency=latency,
+        proxies=proxies,
         study=study,
         kept=make_kept(folder, config.checkpoints, training),
         heirs=make_heirs(folder, space, objectives, training, input_shape=shape, classes=classes),

@@ -212,6 +212,7 @@ class Search:
             stop_reason=self.stop_reason,
             duplicates=self._parts.duplicates,
             latency=self._parts.latency,
+            proxies=self._parts.proxies,
             kept=self._parts.kept,
             heirs=self._parts.heirs,
             artifacts=make_artifacts(
@@ -322,6 +323,8 @@ class Search:
             )
         if self._parts.training.scale != FULL:
             text += f"; a trial sees {self._parts.training.scale}"
+        if self._parts.proxies is not None:
+            text += f"; proxies: {self._parts.proxies.settings}"
         if not isinstance(pruner, optuna.pruners.NopPruner) and not may_prune(self._study):
             text += f"; {type(pruner).__name__} rests: with several objectives take estimation=curves"
         return text
