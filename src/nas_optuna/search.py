@@ -324,7 +324,7 @@ class Search:
         if self._parts.training.scale != FULL:
             text += f"; a trial sees {self._parts.training.scale}"
         if self._parts.proxies is not None:
-            text += f"; proxies: {self._parts.proxies.settings}"
+            text += f"; measured: {self._parts.proxies.settings}"
         if not isinstance(pruner, optuna.pruners.NopPruner) and not may_prune(self._study):
             text += f"; {type(pruner).__name__} rests: with several objectives take estimation=curves"
         return text

@@ -72,10 +72,12 @@ class ProxySettings:
         return tuple(dict.fromkeys((*self.names, *gate)))
 
     def __str__(self) -> str:
+        told = f"{', '.join(self.measured)} of each network"
         if self.gate is None:
-            return f"{', '.join(self.measured)} of each network"
+            return told
         which = "smallest" if self.gate.startswith("-") else "largest"
-        return f"of {self.candidates} candidates the one with the {which} {self.gate.removeprefix('-')}"
+        name = self.gate.removeprefix("-")
+        return f"{told}, tried is of {self.candidates} candidates the one with the {which} {name}"
 
 
 class ProxyMeter:
