@@ -15,10 +15,10 @@ from nas_optuna.data import LabelledData
 from nas_optuna.data.augmentation import to_float
 from nas_optuna.errors import InputError, check_number, check_one_of
 from nas_optuna.estimation import PROXIES, Estimator, Table, is_out_of_memory, measure_proxies
+from nas_optuna.estimation.proxies import IMAGES
 from nas_optuna.space import Architecture
 from nas_optuna.strategy import Describe
 
-IMAGES = 64  # of the training split, evenly from all of it
 SEED = 0  # of the weights: equal networks have equal proxies
 
 
